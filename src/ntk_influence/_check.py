@@ -1,0 +1,51 @@
+"""Checks of arguments: one sentence that names the argument, what was expected and what came."""
+
+import torch
+from torch import Tensor
+
+
+def require(condition: bool, argument: str, expected: str, got: object) -> None:
+    """Raise the library's one kind of complaint unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{argument}: expected {expected}, got {got}")
+
+
+def tensor(argument: str, value: object, dims: tuple[int, ...]) -> None:
+    """A finite, non-empty real floating-point tensor with one of the given numbers of axes."""
+    require(isinstance(value, Tensor), argument, "a torch tensor", type(value).__name__)
+    require(value.is_floating_point(), argument, "a real floating-point dtype", value.dtype)
+    axes = " or ".join(str(d) for d in dims)
+    require(value.ndim in dims, argument, f"{axes} axes", f"shape {tuple(value.shape)}")
+    require(value.numel() > 0, argument, "at least one entry", f"shape {tuple(value.shape)}")
+    # A sum is finite only if every entry is, and unlike isfinite it needs no temporary array.
+    if not torch.isfinite(value.sum()):
+        bad = value.numel() - int(torch.isfinite(value).sum())
+        require(bad == 0, argument, "finite entries", f"{bad} NaN or infinite entries")
+
+
+def alike(argument: str, value: Tensor, other: str, reference: Tensor) -> None:
+    """The same dtype and device as another argument."""
+    for attribute in ("dtype", "device"):
+        ours, theirs = getattr(value, attribute), getattr(reference, attribute)
+        require(ours == theirs, argument, f"the {attribute} of {other} ({theirs})", ours)
+
+
+def unit_rows(argument: str, X: Tensor) -> None:
+    """Rows of norm one, up to a thousand roundings of the dtype."""
+    deviation = float((torch.linalg.vector_norm(X, dim=1) - 1).abs().max())
+    tolerance = 1e3 * torch.finfo(X.dtype).eps
+    expected = f"rows of unit norm (within {tolerance:.1e}; divide each row by its norm)"
+    require(deviation <= tolerance, argument, expected, f"a norm that is off by {deviation:.1e}")
+
+
+def nonnegative(argument: str, value: object) -> None:
+    """A finite number that is not negative."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    require(number, argument, "a number", type(value).__name__)
+    require(0 <= value < float("inf"), argument, "a finite number >= 0", value)
+
+
+def positive_integer(argument: str, value: object) -> None:
+    """An integer of at least one; booleans and floats are refused."""
+    number = isinstance(value, int) and not isinstance(value, bool)
+    require(number and value >= 1, argument, "an integer >= 1", repr(value))

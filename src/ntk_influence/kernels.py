@@ -1,0 +1,50 @@
+"""The neural tangent kernel of the infinitely wide two-layer ReLU network."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import _check
+
+
+def relu_ntk(
+    X: Float[Tensor, "n d"], Z: Float[Tensor, "n2 d"] | None = None
+) -> Float[Tensor, "n n2"]:
+    r"""Neural tangent kernel of a two-layer ReLU network of which the first layer is trained.
+
+    Equation (4): $K(x, z) = \frac{1}{2\pi}\, x^\top z\,(\pi - \arccos x^\top z)$ for unit vectors.
+    Without ``Z`` it is the Gram matrix of ``X``, whose diagonal is exactly one half. Pairs whose
+    cosine differs from 1 by rounding only count as equal: there $\arccos$ keeps half the digits.
+
+    Parameters
+    ----------
+    X : (n, d) tensor with unit rows.
+    Z : (n2, d) tensor with unit rows, of the same dtype and device; ``X`` itself if left out.
+
+    Returns
+    -------
+    (n, n2) tensor of the same dtype and device, entries between -0.09 and 0.5, no unit.
+
+    Raises
+    ------
+    ValueError
+        Rows not of unit norm, NaN or infinity, wrong shapes, mixed dtypes or devices.
+
+    Source: Cho and Saul 2009; Xie, Liang and Song 2017; Zhang and Zhang 2022, Eq. (4).
+    """
+    _check.tensor("X", X, (2,))
+    _check.unit_rows("X", X)
+    if Z is not None:
+        _check.tensor("Z", Z, (2,))
+        _check.alike("Z", Z, "X", X)
+        _check.require(Z.shape[1] == X.shape[1], "Z", f"{X.shape[1]} columns as in X", Z.shape[1])
+        _check.unit_rows("Z", Z)
+    cosine = X @ (X if Z is None else Z).T
+    rounding = 16 * torch.finfo(X.dtype).eps
+    cosine.masked_fill_(cosine > 1 - rounding, 1).clamp_(min=-1)
+    kernel = cosine.mul_(torch.arccos(cosine).neg_().add_(math.pi)).div_(2 * math.pi)
+    if Z is None:
+        kernel.fill_diagonal_(0.5)
+    return kernel

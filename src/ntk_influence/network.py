@@ -1,0 +1,108 @@
+"""The two-layer ReLU network of the paper, with its first layer free and its second layer fixed."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import _check
+
+
+@dataclass(frozen=True)
+class TwoLayerReLU:
+    r"""The network $f(x) = \frac{1}{\sqrt m}\sum_r a_r\,\sigma(w_r^\top x)$, equation (1).
+
+    Attributes
+    ----------
+    W : (m, d) tensor, one row per hidden unit; these weights are trained.
+    a : (m,) tensor of signs +1 and -1; fixed.
+    """
+
+    W: Float[Tensor, "m d"]
+    a: Float[Tensor, "m"]
+
+    @staticmethod
+    def initialise(
+        dim: int,
+        width: int,
+        scale: float,
+        seed: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> "TwoLayerReLU":
+        r"""Draw $w_r \sim N(0, \kappa^2 I_d)$ and $a_r \sim U\{-1, 1\}$, all independent.
+
+        The numbers are drawn on the CPU in float64 and then moved, so that one seed is one network
+        on every device and in every dtype, and another scale only stretches its weights.
+
+        Parameters
+        ----------
+        dim, width : $d \ge 1$ and $m \ge 1$.
+        scale : $\kappa > 0$; the paper takes $\kappa \le 1$.
+        seed : integer for the random numbers.
+        device, dtype : where the weights go; the CPU and float64 by default.
+
+        Raises
+        ------
+        ValueError
+            A dimension or width that is not a positive integer, or a scale that is not positive.
+
+        Source: Zhang and Zhang 2022, Eq. (1) and the initialisation below it.
+        """
+        _check.positive_integer("dim", dim)
+        _check.positive_integer("width", width)
+        _check.nonnegative("scale", scale)
+        _check.require(scale > 0, "scale", "a number > 0", scale)
+        generator = torch.Generator().manual_seed(seed)
+        W = torch.randn(width, dim, generator=generator, dtype=torch.float64)
+        a = 2.0 * torch.randint(2, (width,), generator=generator) - 1
+        return TwoLayerReLU((scale * W).to(device, dtype), a.to(device, dtype))
+
+    def predict(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        """Outputs f(x) for the rows of ``X``, shape (n,), equation (1)."""
+        self._check_input("X", X)
+        return torch.relu(X @ self.W.T) @ self.a / math.sqrt(len(self.a))
+
+    def features(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
+        r"""Activation patterns $1\{w_r^\top x \ge 0\}$: an (n, m) tensor of zeros and ones."""
+        self._check_input("X", X)
+        return (X @ self.W.T >= 0).to(X.dtype)
+
+    def ntk(
+        self, X: Float[Tensor, "n d"], Z: Float[Tensor, "n2 d"] | None = None
+    ) -> Float[Tensor, "n n2"]:
+        r"""Neural tangent kernel of this very network, $\nabla_W f(x)^\top \nabla_W f(z)$.
+
+        $K_m(x, z) = \frac1m\, x^\top z \sum_r 1\{w_r^\top x \ge 0\}\,1\{w_r^\top z \ge 0\}$, the
+        average over m units of which equation (4) takes the expectation. Rows need not be of unit
+        norm.
+
+        Parameters
+        ----------
+        X : (n, d) tensor.
+        Z : (n2, d) tensor; ``X`` itself if left out.
+
+        Returns
+        -------
+        (n, n2) tensor.
+
+        Raises
+        ------
+        ValueError
+            Wrong shapes, NaN or infinity, mixed dtypes or devices.
+
+        Source: Zhang and Zhang 2022, Eq. (4).
+        """
+        A = self.features(X)
+        if Z is None:
+            return (X @ X.T).mul_(A @ A.T).div_(len(self.a))
+        self._check_input("Z", Z)
+        return (X @ Z.T).mul_(A @ self.features(Z).T).div_(len(self.a))
+
+    def _check_input(self, argument: str, X: Tensor) -> None:
+        _check.tensor(argument, X, (2,))
+        _check.alike(argument, X, "the network", self.W)
+        d = self.W.shape[1]
+        _check.require(X.shape[1] == d, argument, f"{d} columns", f"shape {tuple(X.shape)}")

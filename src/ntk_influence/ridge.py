@@ -1,0 +1,128 @@
+"""Kernel ridge regression: one factorisation from which every leave-one-out quantity follows."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import _check
+
+
+@dataclass(frozen=True)
+class KernelRidge:
+    r"""A fitted kernel ridge regression; $P = (K + \lambda I)^{-1}$ carries all of it.
+
+    Attributes
+    ----------
+    dual : (n,) or (n, c) tensor, $\alpha = P y$; the residual $y - f(X)$ is $\lambda\alpha$.
+    inverse : (n, n) tensor $P$, symmetric.
+    ridge : $\lambda \ge 0$, on the scale of a *sum* of halved squares.
+    """
+
+    dual: Float[Tensor, "n"] | Float[Tensor, "n c"]
+    inverse: Float[Tensor, "n n"]
+    ridge: float
+
+    @property
+    def leverage(self) -> Float[Tensor, "n"]:
+        r"""Ridge leverage $h_i = 1 - \lambda P_{ii} = [K (K + \lambda I)^{-1}]_{ii}$, in [0, 1]."""
+        return 1 - self.ridge * self.inverse.diagonal()
+
+    def predict(
+        self, k_test: Float[Tensor, "n_test n"]
+    ) -> Float[Tensor, "n_test"] | Float[Tensor, "n_test c"]:
+        r"""Predictions $f(x) = k(x)^\top \alpha$, equation (6).
+
+        Parameters
+        ----------
+        k_test : (n_test, n) kernel between test points (rows) and training points (columns).
+
+        Returns
+        -------
+        (n_test,) or (n_test, c) tensor, in the unit of the labels.
+
+        Raises
+        ------
+        ValueError
+            ``k_test`` transposed or of another shape, dtype or device; NaN or infinity.
+
+        Source: Zhang and Zhang 2022, Eq. (6).
+        """
+        check_test_kernel(self, k_test)
+        return k_test @ self.dual
+
+
+def fit_kernel_ridge(
+    K: Float[Tensor, "n n"], y: Float[Tensor, "n"] | Float[Tensor, "n c"], ridge: float
+) -> KernelRidge:
+    r"""Fit kernel ridge regression and keep the inverse $P = (K + \lambda I)^{-1}$.
+
+    Equation (5) minimises $\frac12\|K\beta - y\|^2 + \frac\lambda2\beta^\top K\beta$; its solution
+    is $\alpha = P y$. Several outputs are fitted column by column.
+
+    Parameters
+    ----------
+    K : (n, n) symmetric kernel matrix of the training points.
+    y : (n,) or (n, c) labels, of the same dtype and device.
+    ridge : $\lambda \ge 0$.
+
+    Returns
+    -------
+    KernelRidge
+        With ``dual`` shaped like ``y`` and ``inverse`` shaped like ``K``.
+
+    Raises
+    ------
+    ValueError
+        ``K`` not square or not symmetric, ``y`` of another length, NaN or infinity, mixed dtypes
+        or devices, a negative ridge, or $K + \lambda I$ so close to singular that fewer than three
+        digits of its inverse would be right.
+
+    Source: Zhang and Zhang 2022, Eq. (5) and (6); Saunders, Gammerman and Vovk 1998.
+    """
+    _check.tensor("K", K, (2,))
+    _check.require(K.shape[0] == K.shape[1], "K", "a square matrix", f"shape {tuple(K.shape)}")
+    _check.tensor("y", y, (1, 2))
+    _check.alike("y", y, "K", K)
+    n = len(K)
+    _check.require(len(y) == n, "y", f"{n} rows as in K", f"shape {tuple(y.shape)}")
+    _check.nonnegative("ridge", ridge)
+    eps, asymmetry = torch.finfo(K.dtype).eps, _asymmetry(K)
+    symmetric = asymmetry <= 1e3 * eps * _max_row_sum(K)
+    _check.require(symmetric, "K", "a symmetric matrix", f"|K - K^T| up to {asymmetry:.1e}")
+    A = K.clone()
+    A.diagonal().add_(ridge)
+    norm = _max_row_sum(A)
+    factor, failed = torch.linalg.cholesky_ex(A)
+    del A
+    if not failed:
+        P = torch.cholesky_inverse(factor, out=factor)
+        condition = norm * _max_row_sum(P)
+    if failed or not condition <= 1e-3 / eps:
+        state = "not positive definite" if failed else f"condition number {condition:.0e}"
+        raise ValueError(
+            f"ridge: expected a value that makes K + ridge I safely invertible in {K.dtype}, got "
+            f"{ridge} ({state}; are points repeated?); try a ridge of {1e5 * eps * norm:.0e} or more"
+        )
+    return KernelRidge(dual=P @ y, inverse=P, ridge=float(ridge))
+
+
+def check_test_kernel(model: KernelRidge, k_test: Float[Tensor, "n_test n"]) -> None:
+    """Refuse a test kernel that is not (n_test, n_train), finite, and alike the model."""
+    _check.tensor("k_test", k_test, (2,))
+    _check.alike("k_test", k_test, "the model", model.inverse)
+    n, shape = len(model.inverse), tuple(k_test.shape)
+    hint = " (transpose it?)" if shape[0] == n else ""
+    _check.require(shape[1] == n, "k_test", f"shape (n_test, {n}){hint}", f"shape {shape}")
+
+
+def _max_row_sum(A: Float[Tensor, "n n"]) -> float:
+    """The operator norm of a symmetric matrix from 1 to 1, and from infinity to infinity."""
+    return float(torch.linalg.vector_norm(A, 1, dim=1).max())
+
+
+def _asymmetry(K: Float[Tensor, "n n"], rows: int = 128) -> float:
+    """Largest |K - K^T|, over blocks of the lower triangle that fit into the cache."""
+    blocks = ((s, min(s + rows, len(K))) for s in range(0, len(K), rows))
+    return max(float((K[s:e, :e] - K[:e, s:e].T).abs_().max()) for s, e in blocks)
