@@ -103,7 +103,7 @@ def fit_kernel_ridge(
         state = "not positive definite" if failed else f"condition number {condition:.0e}"
         raise ValueError(
             f"ridge: expected a value that makes K + ridge I safely invertible in {K.dtype}, got "
-            f"{ridge} ({state}; are points repeated?); try a ridge of {1e5 * eps * norm:.0e} or more"
+            f"{ridge} ({state}; repeated points?); try a ridge of {1e5 * eps * norm:.0e} or more"
         )
     return KernelRidge(dual=P @ y, inverse=P, ridge=float(ridge))
 

@@ -1,0 +1,18 @@
+"""The book's own machinery: run chapters, judge claims, draw figures, check and build the site."""
+
+from .ledger import at_most, judge, verdicts
+from .page import contact_sheet, glue, pick_device, provenance, record, recorded, show, table
+
+__all__ = [
+    "at_most",
+    "contact_sheet",
+    "glue",
+    "judge",
+    "pick_device",
+    "provenance",
+    "record",
+    "recorded",
+    "show",
+    "table",
+    "verdicts",
+]

@@ -1,0 +1,90 @@
+"""The ledger of claims: what is claimed, what was measured, and the verdict."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import nbformat
+import yaml
+from IPython.display import display
+
+from .paths import CHAPTERS, ROOT
+
+MIME = "application/vnd.livebook.verdicts+json"
+WORDS = ("holds", "holds with limits", "not seen here", "not tested")
+
+
+@lru_cache
+def claims() -> dict[str, dict]:
+    """The rows of ``claims.yml`` by their id."""
+    rows = yaml.safe_load((ROOT / "claims.yml").read_text(encoding="utf-8"))["claims"]
+    return {row["id"]: row for row in rows}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on one claim, as a chapter publishes it."""
+
+    claim: str
+    measured: str
+    verdict: str
+    limits: str = ""
+
+
+def judge(claim: str, measured: float | None, limits: str = "") -> Verdict:
+    """Compare a measured number with the tolerance that ``claims.yml`` fixed for the claim.
+
+    The tolerance is an upper bound or an interval. ``limits`` states where a claim that holds
+    stops holding; ``measured=None`` means that it could not be tested here, and says why there.
+    """
+    if claim not in claims():
+        raise ValueError(f"claim: expected an id from claims.yml, got {claim!r}")
+    tolerance = claims()[claim]["tolerance"]
+    if measured is None:
+        return Verdict(claim, "—", "not tested", limits)
+    low, high = tolerance if isinstance(tolerance, list) else (-math.inf, tolerance)
+    if not low <= measured <= high:
+        return Verdict(claim, _digits(measured), "not seen here", limits)
+    return Verdict(claim, _digits(measured), "holds with limits" if limits else "holds", limits)
+
+
+def verdicts(*rows: Verdict) -> None:
+    """Show the verdict table of a chapter; the site and the tests read the same output."""
+    lines = ["| claim | paper | measured | tolerance, and why | verdict |", "|---|---|---|---|---|"]
+    for row in rows:
+        claim = claims()[row.claim]
+        cells = (
+            f"**{row.claim}** {claim['statement']}",
+            claim["paper"],
+            f"{row.measured} ({claim['measured']})",
+            f"{_tolerance(claim['tolerance'])}: {claim['reason']}",
+            f"**{row.verdict}**" + (f": {row.limits}" if row.limits else ""),
+        )
+        lines.append("| " + " | ".join(" ".join(c.split()) for c in cells) + " |")
+    bundle = {"text/markdown": "\n".join(lines), MIME: [vars(row) for row in rows]}
+    display(bundle | {"text/plain": "verdict table"}, raw=True)
+
+
+def published(chapter: str) -> list[Verdict]:
+    """The verdicts that the executed notebook of a chapter shows."""
+    path = CHAPTERS / f"{chapter}.ipynb"
+    outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
+    return [Verdict(**row) for o in outputs for row in o.get("data", {}).get(MIME, [])]
+
+
+def at_most(error: float) -> str:
+    """An error as the power of ten above it: rounding differs between machines, its size hardly.
+
+    Below 1e-12 all errors are rounding, and print alike.
+    """
+    if error < 1e-12:
+        return "< 1e-12"
+    return f"< 1e{math.floor(math.log10(error)) + 1:03d}"
+
+
+def _digits(measured: float) -> str:
+    return at_most(measured) if abs(measured) < 1e-6 else f"{measured:.3g}"
+
+
+def _tolerance(tolerance: float | list[float]) -> str:
+    return "{} to {}".format(*tolerance) if isinstance(tolerance, list) else f"≤ {tolerance:g}"

@@ -1,0 +1,68 @@
+"""From a chapter's source to its executed notebook, and how to tell that the two belong together."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+KEPT = ("tags", "mystnb")
+
+
+def read_source(path: Path) -> NotebookNode:
+    """The notebook that a MyST source describes, not executed, with cell ids that stay."""
+    notebook = jupytext.read(path)
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"c{number:03d}"
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.metadata["livebook"] = {"source": _digest(path.read_bytes())}
+    return notebook
+
+
+def clean(notebook: NotebookNode) -> str:
+    """The text of an executed notebook without what changes from run to run, and stamped.
+
+    The stamp holds a digest of every cell's outputs: an edit by hand shows, wherever it is.
+    """
+    for cell in notebook.cells:
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k in KEPT and v}
+    for key in ("papermill", "language_info"):
+        notebook.metadata.pop(key, None)
+    notebook.metadata.livebook["outputs"] = _output_digests(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def problems(source: Path, executed: Path) -> list[str]:
+    """Why a committed notebook is not the executed image of its source; empty if it is."""
+    if not executed.exists():
+        return [f"{executed.name}: missing; run `make reference`"]
+    try:
+        want, have = read_source(source), nbformat.read(executed, 4)
+    except Exception as error:
+        return [f"{executed.name}: cannot be read ({error}); run `make reference`"]
+    found = []
+    stamp = have.metadata.get("livebook", {})
+    if [c.source for c in want.cells] != [c.source for c in have.cells]:
+        pairs = zip(want.cells, have.cells, strict=False)
+        at = next((i for i, (w, h) in enumerate(pairs) if w.source != h.source), len(have.cells))
+        found.append(f"{source.name}: cell {at} differs from {executed.name}")
+    elif stamp.get("source") != want.metadata.livebook["source"]:
+        found.append(f"{source.name}: changed since {executed.name} was executed")
+    digests, stamped = _output_digests(have), stamp.get("outputs", {})
+    for number, cell in enumerate(have.cells):
+        if cell.cell_type == "code" and cell.execution_count is None:
+            found.append(f"{executed.name}: cell {number} was never executed")
+        elif digests.get(cell.id) != stamped.get(cell.id):
+            found.append(f"{executed.name}: the outputs of cell {number} were edited by hand")
+    return [f"{problem}; run `make reference`" for problem in found]
+
+
+def _output_digests(notebook: NotebookNode) -> dict[str, str]:
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return {c.id: _digest(json.dumps(c.outputs, sort_keys=True).encode()) for c in cells}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -1,0 +1,101 @@
+"""What a chapter calls: device, source listings, numbers for the prose, figures, provenance."""
+
+import ast
+import inspect
+import json
+import platform
+import subprocess
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+import matplotlib.pyplot as plt
+import torch
+from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+
+from .paths import RECORDED, ROOT, write_atomically
+
+STARTED = time.perf_counter()
+plt.style.use(ROOT / "matplotlibrc")
+
+
+def pick_device(device: str) -> torch.device:
+    """The named device; ``auto`` is CUDA where there is one, else the CPU."""
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def show(function: Callable) -> None:
+    """List the source of a function without its docstring, so that the page is the code it runs."""
+    lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+    body = ast.parse("\n".join(lines)).body[0].body
+    if ast.get_docstring(ast.parse("\n".join(lines)).body[0]) is not None:
+        del lines[body[0].lineno - 1 : body[0].end_lineno]
+    display(Markdown("```python\n" + "\n".join(lines) + "\n```"))
+
+
+def glue(name: str, value: object) -> None:
+    """Keep a value for the prose (`{glue:text}`); without MyST-NB there is nothing to glue to."""
+    try:
+        from myst_nb import glue as keep
+    except ImportError:
+        return
+    keep(name, value, display=False)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Show a small table."""
+    lines = [header, ["---"] * len(header), *rows]
+    display(Markdown("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)))
+
+
+def contact_sheet(images: torch.Tensor, captions: Sequence[str], columns: int = 8) -> Figure:
+    """Draw images side by side, each with its caption below it."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns, 1.35 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, caption in zip(axes.flat, images, captions, strict=False):
+        axis.imshow(image.cpu(), cmap="gray_r" if image.ndim == 2 else None)
+        axis.text(0.5, -0.06, caption, transform=axis.transAxes, ha="center", va="top", fontsize=9)
+    return figure
+
+
+def provenance(device: torch.device, **facts: object) -> None:
+    """Say what produced this page: device, dtype, versions, and the facts that are passed."""
+    rows = _environment(device) | {k.replace("_", " "): v for k, v in facts.items()}
+    table(["what", "value"], list(rows.items()))
+
+
+def record(chapter: str, results: dict, device: torch.device, **parameters: object) -> None:
+    """Write the results of a full-size run to ``data/recorded/<chapter>.json``, with provenance."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    environment = _environment(device) | {
+        "commit": commit or "unknown",
+        "wall_seconds": round(time.perf_counter() - STARTED, 1),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    text = {"parameters": parameters, "provenance": environment, "results": results}
+    write_atomically(RECORDED / f"{chapter}.json", json.dumps(text, indent=1) + "\n")
+
+
+def recorded(name: str) -> dict | None:
+    """The recorded results of that name, or None where nobody has run them."""
+    path = RECORDED / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _environment(device: torch.device) -> dict[str, str]:
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({platform.machine()})",
+        "dtype": str(torch.get_default_dtype()) if False else "float64",
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+        "ntk_influence": version("ntk-influence"),
+    }
