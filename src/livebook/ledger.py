@@ -3,12 +3,13 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import nbformat
 import yaml
 from IPython.display import display
 
-from .paths import CHAPTERS, ROOT
+from .paths import ROOT
 
 MIME = "application/vnd.livebook.verdicts+json"
 WORDS = ("holds", "holds with limits", "not seen here", "not tested")
@@ -60,15 +61,15 @@ def verdicts(*rows: Verdict) -> None:
             f"{_tolerance(claim['tolerance'])}: {claim['reason']}",
             f"**{row.verdict}**" + (f": {row.limits}" if row.limits else ""),
         )
-        lines.append("| " + " | ".join(" ".join(c.split()) for c in cells) + " |")
+        escaped = (" ".join(cell.split()).replace("|", r"\|") for cell in cells)
+        lines.append("| " + " | ".join(escaped) + " |")
     bundle = {"text/markdown": "\n".join(lines), MIME: [vars(row) for row in rows]}
     display(bundle | {"text/plain": "verdict table"}, raw=True)
 
 
-def published(chapter: str) -> list[Verdict]:
-    """The verdicts that the executed notebook of a chapter shows."""
-    path = CHAPTERS / f"{chapter}.ipynb"
-    outputs = [o for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", [])]
+def published(notebook: Path | str) -> list[Verdict]:
+    """The verdicts that an executed notebook shows."""
+    outputs = [o for cell in nbformat.read(notebook, 4).cells for o in cell.get("outputs", [])]
     return [Verdict(**row) for o in outputs for row in o.get("data", {}).get(MIME, [])]
 
 
@@ -79,7 +80,7 @@ def at_most(error: float) -> str:
     """
     if error < 1e-12:
         return "< 1e-12"
-    return f"< 1e{math.floor(math.log10(error)) + 1:03d}"
+    return f"< 1e{math.floor(math.log10(error)) + 1:+03d}"
 
 
 def _digits(measured: float) -> str:

@@ -1,4 +1,4 @@
-"""From a chapter's source to its executed notebook, and how to tell that the two belong together."""
+"""From a chapter's source to its executed notebook, and how to tell that the two match."""
 
 import hashlib
 import json

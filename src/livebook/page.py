@@ -70,8 +70,8 @@ def provenance(device: torch.device, **facts: object) -> None:
     table(["what", "value"], list(rows.items()))
 
 
-def record(chapter: str, results: dict, device: torch.device, **parameters: object) -> None:
-    """Write the results of a full-size run to ``data/recorded/<chapter>.json``, with provenance."""
+def record(to: str, name: str, results: dict, device: torch.device, **parameters: object) -> None:
+    """Write results to ``<to>/<name>.json`` with their provenance; ``to`` starts at the root."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     environment = _environment(device) | {
@@ -80,7 +80,7 @@ def record(chapter: str, results: dict, device: torch.device, **parameters: obje
         "date": time.strftime("%Y-%m-%d"),
     }
     text = {"parameters": parameters, "provenance": environment, "results": results}
-    write_atomically(RECORDED / f"{chapter}.json", json.dumps(text, indent=1) + "\n")
+    write_atomically((ROOT / to / f"{name}.json", json.dumps(text, indent=1) + "\n"))
 
 
 def recorded(name: str) -> dict | None:
@@ -93,7 +93,7 @@ def _environment(device: torch.device) -> dict[str, str]:
     cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({platform.machine()})",
-        "dtype": str(torch.get_default_dtype()) if False else "float64",
+        "dtype": "float64",
         "python": platform.python_version(),
         "torch": version("torch"),
         "numpy": version("numpy"),

@@ -1,6 +1,6 @@
 """Where the book lies, and how a file is written so that nothing half-written is ever left."""
 
-import os
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -9,9 +9,13 @@ RECORDED = ROOT / "data" / "recorded"
 BUILD = ROOT / "_build"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file in one step: a reader sees the old text or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+def write_atomically(*files: tuple[Path, str]) -> None:
+    """Replace files, each in one step, once all of them are written out in full elsewhere."""
+    BUILD.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+        drafts = [Path(folder, str(number)) for number in range(len(files))]
+        for draft, (_, text) in zip(drafts, files, strict=True):
+            draft.write_text(text, encoding="utf-8")
+        for draft, (path, _) in zip(drafts, files, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.replace(path)

@@ -78,9 +78,8 @@ def main() -> None:
         texts[name] = execute(known[name], profile.get(name, {}), options.timeout)
         seconds[name] = round(time.perf_counter() - started, 1)
         print(f"{name:<24} done in {seconds[name]} s", flush=True)
-    for name, text in texts.items():
-        write_atomically(options.to / f"{name}.ipynb", text)
-    write_atomically(BUILD / "run_times.json", json.dumps(seconds))
+    results = [(options.to / f"{name}.ipynb", text) for name, text in texts.items()]
+    write_atomically(*results, (BUILD / "run_times.json", json.dumps(seconds)))
 
 
 if __name__ == "__main__":

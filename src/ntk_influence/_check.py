@@ -1,5 +1,7 @@
 """Checks of arguments: one sentence that names the argument, what was expected and what came."""
 
+from numbers import Integral, Real
+
 import torch
 from torch import Tensor
 
@@ -40,12 +42,12 @@ def unit_rows(argument: str, X: Tensor) -> None:
 
 def nonnegative(argument: str, value: object) -> None:
     """A finite number that is not negative."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     require(number, argument, "a number", type(value).__name__)
     require(0 <= value < float("inf"), argument, "a finite number >= 0", value)
 
 
 def positive_integer(argument: str, value: object) -> None:
     """An integer of at least one; booleans and floats are refused."""
-    number = isinstance(value, int) and not isinstance(value, bool)
+    number = isinstance(value, Integral) and not isinstance(value, bool)
     require(number and value >= 1, argument, "an integer >= 1", repr(value))

@@ -1,6 +1,7 @@
 """The effect of removing training points, in closed form from one factorisation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 import torch
 from jaxtyping import Float
@@ -174,9 +175,11 @@ def _test_residual(
 
 def _checked_group(group: Sequence[int], n: int) -> list[int]:
     """The group as a list of distinct indices from 0 to n - 1."""
-    indices = group.tolist() if isinstance(group, Tensor) else list(group)
+    values = group.tolist() if isinstance(group, Tensor) else group
+    _check.require(isinstance(values, Iterable), "group", "a sequence of indices", repr(group))
+    indices = list(values)
     for i in indices:
-        whole = hasattr(i, "__index__") and not isinstance(i, bool)
+        whole = isinstance(i, Integral) and not isinstance(i, bool)
         _check.require(whole, "group", "integer indices", repr(i))
         _check.require(0 <= i < n, "group", f"indices from 0 to {n - 1}", i)
     repeated = [i for i in indices if indices.count(i) > 1]

@@ -1,0 +1,58 @@
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: help book test reference site serve lint bench paper clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /|/' | while IFS='|' read -r name text; do \
+	  printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5) and \
+	  "python: expected version 3.11.5 or newer, got %d.%d.%d (set PYTHON=...)" % sys.version_info[:3])'
+	@echo "Installing into .venv (a few minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(INSTALL) -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+book: $(READY) ## execute every chapter into _build, then build the site
+	@$(BIN)/python -m livebook.run --to _build/executed
+	@$(MAKE) --no-print-directory site NOTEBOOKS=_build/executed
+
+NOTEBOOKS ?= chapters
+site: $(READY) ## build the site from the committed notebooks
+	@rm -rf _build/book _build/html && mkdir -p _build/book/chapters
+	@cp _config.yml _toc.yml references.bib intro.md api.md bibliography.md _build/book
+	@cp $(NOTEBOOKS)/*.ipynb _build/book/chapters
+	@$(BIN)/jupyter-book build _build/book --path-output . -W -n --keep-going -q > _build/site.log 2>&1 \
+	  || { cat _build/site.log; exit 1; }
+	@echo "The book: file://$(CURDIR)/_build/html/index.html"
+
+test: $(READY) ## unit tests, every committed notebook, the ledger, the site in a browser
+	@$(MAKE) --no-print-directory site
+	@$(BIN)/python -m pytest tests -n 2 --dist loadfile
+	@$(BIN)/python -m pytest chapters -n 2 --dist loadfile -p livebook.nbval_plugin --nbval \
+	  --nbval-current-env --nbval-cell-timeout 600
+
+reference: $(READY) ## execute every chapter and refresh the committed notebooks
+	@$(BIN)/python -m livebook.run --to chapters
+
+serve: ## show the built site at http://127.0.0.1:8000
+	@test -f _build/html/index.html || { echo "serve: expected a built site, found none; run make book"; exit 1; }
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+lint: $(READY) ## style of the code
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+bench: $(READY) ## what the library costs, into data/recorded/bench.json
+	@$(BIN)/python benchmarks/bench.py
+
+paper: $(READY) ## full-size runs (profiles/paper.yaml), into data/recorded
+	@$(BIN)/python -m livebook.run --profile profiles/paper.yaml --to _build/paper --timeout 86400
+
+clean: ## remove what was built, not the environment
+	@rm -rf _build .hypothesis

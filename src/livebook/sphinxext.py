@@ -1,0 +1,97 @@
+"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, two directives."""
+
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from .ledger import claims, published
+from .paths import BUILD
+
+MATHJAX = Path("output", "chtml", "fonts", "woff-v2")
+STATIC = Path(__file__).with_name("static")
+
+
+class ClaimsTable(SphinxDirective):
+    """All claims of the ledger, each with its verdict and a link to the chapter that gives it."""
+
+    def run(self) -> list[nodes.Node]:
+        verdict = {row.claim: row for chapter in _chapters(self) for row in chapter}
+        rows = ["| claim | where | statement | verdict |", "|---|---|---|---|"]
+        for claim in claims().values():
+            row, chapter = verdict.get(claim["id"]), claim["chapter"]
+            word = row.verdict if row else "not tested"
+            link = f"[{word}](chapters/{chapter}.ipynb)" if chapter else word
+            text = " ".join(claim["statement"].split())
+            rows.append(f"| **{claim['id']}** | {claim['paper']} | {text} | {link} |")
+        return _parsed(self, rows, "claims")
+
+
+class AtAGlance(SphinxDirective):
+    """The card that opens a chapter: claims, place in the paper, run time, verdicts."""
+
+    def run(self) -> list[nodes.Node]:
+        chapter = Path(self.env.docname).name
+        times = BUILD / "run_times.json"
+        seconds = json.loads(times.read_text()).get(chapter) if times.exists() else None
+        rows = ["| claim | in the paper | verdict |", "|---|---|---|"]
+        for row in published(self.env.doc2path(self.env.docname)):
+            rows.append(f"| **{row.claim}** | {claims()[row.claim]['paper']} | {row.verdict} |")
+        took = f"{seconds:.0f} s on the machine that built this site" if seconds else "not measured"
+        card = [":::{admonition} At a glance", "", *rows, ""]
+        return _parsed(self, [*card, f"Run time: {took}.", ":::"], "at-a-glance")
+
+
+def _chapters(directive: SphinxDirective) -> list[list]:
+    folder = Path(directive.env.srcdir, "chapters")
+    return [published(path) for path in sorted(folder.glob("*.ipynb"))]
+
+
+def _parsed(directive: SphinxDirective, lines: list[str], name: str) -> list[nodes.Node]:
+    box = nodes.container(classes=[name])
+    directive.state.nested_parse(StringList(lines, "claims.yml"), directive.content_offset, box)
+    return [box]
+
+
+def _use_local_mathjax(app: Sphinx, config: object) -> None:
+    config.mathjax_path = "mathjax/tex-chtml.js"
+
+
+def _copy_static(app: Sphinx, error: Exception | None) -> None:
+    """Of the 24 MB in the wheel the pages need one script and its fonts."""
+    if error or app.builder.name != "html":
+        return
+    source = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
+    target = Path(app.outdir, "_static", "mathjax")
+    shutil.copytree(source / MATHJAX, target / MATHJAX, dirs_exist_ok=True)
+    shutil.copy(source / "tex-chtml.js", target)
+    shutil.copy(STATIC / "book.css", Path(app.outdir, "_static"))
+
+
+def _mend_page(app: Sphinx, page: str, template: str, context: dict, tree: object) -> None:
+    """The theme lists scripts twice (a page error) and knows no default colour mode."""
+    seen = set()
+    scripts = context.get("script_files", [])
+    context["script_files"] = [s for s in scripts if not (_key(s) in seen or seen.add(_key(s)))]
+    context["default_mode"] = "auto"
+
+
+def _key(script: object) -> tuple:
+    body = tuple(sorted(getattr(script, "attributes", {}).items()))
+    return getattr(script, "filename", script), body
+
+
+def setup(app: Sphinx) -> dict:
+    """Register the directives and the hooks."""
+    app.add_directive("claims-table", ClaimsTable)
+    app.add_directive("at-a-glance", AtAGlance)
+    app.add_css_file("book.css")
+    app.connect("config-inited", _use_local_mathjax, priority=900)
+    app.connect("html-page-context", _mend_page, priority=900)
+    app.connect("build-finished", _copy_static)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

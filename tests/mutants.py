@@ -1,0 +1,238 @@
+"""Wrong formulas, of the kind one really writes: test_mutants.py shows that each is noticed."""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """A text that occurs once in a module, the wrong one, and the test files it turns red."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+KERNELS, RIDGE, INFLUENCE = ("test_kernels.py",), ("test_ridge.py",), ("test_influence.py",)
+NETWORK, BAD_INPUT = ("test_network.py",), ("test_bad_input.py",)
+
+MUTANTS = [
+    # The kernel, equation (4)
+    Mutant(
+        "arccos for pi - arccos",
+        "kernels.py",
+        "torch.arccos(cosine).neg_().add_(math.pi)",
+        "torch.arccos(cosine)",
+        KERNELS,
+    ),
+    Mutant("1/pi for 1/(2 pi)", "kernels.py", "div_(2 * math.pi)", "div_(math.pi)", KERNELS),
+    Mutant(
+        "inner product forgotten",
+        "kernels.py",
+        "kernel = cosine.mul_(",
+        "kernel = torch.ones_like(cosine).mul_(",
+        KERNELS,
+    ),
+    Mutant("no diagonal fix", "kernels.py", "kernel.fill_diagonal_(0.5)", "pass", KERNELS),
+    Mutant(
+        "no snap of cosines that miss 1 by rounding",
+        "kernels.py",
+        "rounding = 16 * torch.finfo(X.dtype).eps",
+        "rounding = 0.0",
+        KERNELS,
+    ),
+    Mutant(
+        "snap of cosines far from 1",
+        "kernels.py",
+        "rounding = 16 * torch.finfo(X.dtype).eps",
+        "rounding = 1e-8",
+        KERNELS,
+    ),
+    Mutant("cosines below -1", "kernels.py", ".clamp_(min=-1)", "", KERNELS),
+    # Kernel ridge regression, equations (5) and (6)
+    Mutant("missing + ridge I", "ridge.py", "A.diagonal().add_(ridge)", "pass", RIDGE),
+    Mutant("ridge doubled", "ridge.py", "add_(ridge)", "add_(2 * ridge)", RIDGE),
+    Mutant("ridge of a mean loss", "ridge.py", "add_(ridge)", "add_(n * ridge)", RIDGE),
+    Mutant("ridge on every entry", "ridge.py", "A.diagonal().add_(ridge)", "A.add_(ridge)", RIDGE),
+    Mutant(
+        "inverse of the factor",
+        "ridge.py",
+        "torch.cholesky_inverse(factor, out=factor)",
+        "torch.linalg.inv(factor)",
+        RIDGE,
+    ),
+    Mutant("system solved twice", "ridge.py", "dual=P @ y", "dual=P @ (P @ y)", RIDGE),
+    Mutant(
+        "leverage is 1 - h", "ridge.py", "return 1 - self.ridge *", "return self.ridge *", RIDGE
+    ),
+    Mutant("leverage without the ridge", "ridge.py", "1 - self.ridge * self", "1 - self", RIDGE),
+    Mutant(
+        "labels predicted backwards",
+        "ridge.py",
+        "return k_test @ self.dual",
+        "return -k_test @ self.dual",
+        RIDGE,
+    ),
+    Mutant("K overwritten", "ridge.py", "A = K.clone()", "A = K", RIDGE),
+    Mutant("symmetry of the first rows only", "ridge.py", "range(0, len(K), rows)", "(0,)", RIDGE),
+    Mutant("singular systems let through", "ridge.py", "<= 1e-3 / eps", "<= 1e30", BAD_INPUT),
+    Mutant("suggested ridge too small", "ridge.py", "{1e5 * eps", "{1e1 * eps", BAD_INPUT),
+    # Influence, equations (8), (9), (13) and (15)
+    Mutant("sign of the change", "influence.py", ".div_(-P.", ".div_(P.", INFLUENCE),
+    Mutant(
+        "change not divided by P_ii",
+        "influence.py",
+        ".div_(-P.diagonal()[:, None])",
+        ".neg_()",
+        INFLUENCE,
+    ),
+    Mutant(
+        "change divided by P_ii squared",
+        "influence.py",
+        ".div_(-P.diagonal()[:, None])",
+        ".div_(-P.diagonal()[:, None] ** 2)",
+        INFLUENCE,
+    ),
+    Mutant(
+        "change divided by 1 - h",
+        "influence.py",
+        ".div_(-P.diagonal()[:, None])",
+        ".div_(-(1 - model.leverage)[:, None])",
+        INFLUENCE,
+    ),
+    Mutant(
+        "test kernel reshaped for transposed",
+        "influence.py",
+        "(P @ k_test.T)",
+        "(P @ k_test.reshape(len(P), -1))",
+        INFLUENCE,
+    ),
+    Mutant(
+        "test kernel without the inverse",
+        "influence.py",
+        "(P @ k_test.T)",
+        "k_test.T.clone()",
+        INFLUENCE,
+    ),
+    Mutant(
+        "dual of another point",
+        "influence.py",
+        "change.mul_(alpha[:, None])",
+        "change.mul_(alpha.roll(1)[:, None])",
+        INFLUENCE,
+    ),
+    Mutant("change for prediction", "influence.py", "change.add_(f)", "change", INFLUENCE),
+    Mutant(
+        "half the squared change forgotten",
+        "influence.py",
+        "(change / 2).add_(residual)",
+        "(0 * change).add_(residual)",
+        INFLUENCE,
+    ),
+    Mutant(
+        "squared change not halved", "influence.py", "(change / 2)", "change.clone()", INFLUENCE
+    ),
+    Mutant(
+        "loss not halved",
+        "influence.py",
+        "add_(residual).mul_(change)",
+        "add_(residual).mul_(2 * change)",
+        INFLUENCE,
+    ),
+    Mutant("sign of the test label", "influence.py", "dual - y_test", "dual + y_test", INFLUENCE),
+    Mutant(
+        "outputs summed before squaring",
+        "influence.py",
+        "    influence = (change / 2)",
+        "    if change.ndim == 3:\n"
+        "        change, residual = change.sum(dim=2), residual.sum(dim=1)\n"
+        "    influence = (change / 2)",
+        INFLUENCE,
+    ),
+    Mutant(
+        "outputs averaged",
+        "influence.py",
+        "influence.sum(dim=2)",
+        "influence.mean(dim=2)",
+        INFLUENCE,
+    ),
+    Mutant(
+        "IHVP with h for 1 - h", "influence.py", "(1 - model.leverage)", "model.leverage", INFLUENCE
+    ),
+    Mutant(
+        "IHVP divided where it is multiplied",
+        "influence.py",
+        "first_order * (1",
+        "first_order / (1",
+        INFLUENCE,
+    ),
+    Mutant(
+        "correction reversed",
+        "influence.py",
+        "if correct_leverage",
+        "if not correct_leverage",
+        INFLUENCE,
+    ),
+    Mutant(
+        "group as independent points",
+        "influence.py",
+        "cholesky(P[S][:, S])",
+        "cholesky(P[S][:, S].diagonal().diag())",
+        INFLUENCE,
+    ),
+    Mutant("sign of the group", "influence.py", "change = -(k_test", "change = (k_test", INFLUENCE),
+    Mutant(
+        "group without the inverse", "influence.py", "(k_test @ P[:, S])", "k_test[:, S]", INFLUENCE
+    ),
+    # The network, equations (1) and (4)
+    Mutant("1/m for 1/sqrt(m)", "network.py", "/ math.sqrt(len(self.a))", "/ len(self.a)", NETWORK),
+    Mutant(
+        "signs forgotten",
+        "network.py",
+        "torch.relu(X @ self.W.T) @ self.a",
+        "torch.relu(X @ self.W.T).sum(dim=1)",
+        NETWORK,
+    ),
+    Mutant("signs of 0 and 1", "network.py", "a = 2.0 *", "a = 1 +", NETWORK),
+    Mutant("uniform weights", "network.py", "torch.randn(", "torch.rand(", NETWORK),
+    Mutant("seed ignored", "network.py", "manual_seed(seed)", "manual_seed(0)", NETWORK),
+    Mutant("scale applied twice", "network.py", "(scale * W)", "(scale**2 * W)", NETWORK),
+    Mutant(
+        "weights drawn in their dtype",
+        "network.py",
+        "generator=generator, dtype=torch.float64)",
+        "generator=generator, dtype=dtype)",
+        NETWORK,
+    ),
+    Mutant("units off at their kink", "network.py", "self.W.T >= 0)", "self.W.T > 0)", NETWORK),
+    Mutant(
+        "patterns of the wrong input",
+        "network.py",
+        "A @ self.features(Z).T",
+        "A @ A[: len(Z)].T",
+        NETWORK,
+    ),
+    Mutant(
+        "kernel summed over units",
+        "network.py",
+        "mul_(A @ A.T).div_(len(self.a))",
+        "mul_(A @ A.T)",
+        NETWORK,
+    ),
+    Mutant(
+        "inner product of the network forgotten",
+        "network.py",
+        "(X @ X.T).mul_(A @ A.T)",
+        "(A @ A.T)",
+        NETWORK,
+    ),
+    # The checks
+    Mutant("norms let through", "_check.py", "1e3 * torch.finfo", "1e6 * torch.finfo", BAD_INPUT),
+    Mutant(
+        "infinity let through", "_check.py", "if not torch.isfinite(", "if torch.isnan(", BAD_INPUT
+    ),
+    Mutant(
+        "overflow called infinity", "_check.py", "require(bad == 0,", "require(False,", BAD_INPUT
+    ),
+    Mutant("group from the end", "influence.py", "0 <= i < n", "i < n", BAD_INPUT),
+]

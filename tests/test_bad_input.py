@@ -1,0 +1,284 @@
+"""Bad input is refused in one sentence: the argument, what was expected, what came."""
+
+import re
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from problems import make_problem, unit_rows
+from torch.testing import assert_close
+
+from ntk_influence import (
+    TwoLayerReLU,
+    _check,
+    fit_kernel_ridge,
+    ihvp_influence,
+    leave_group_out,
+    leave_one_out,
+    loo_influence,
+    relu_ntk,
+)
+
+
+@pytest.fixture(autouse=True)
+def _without_the_annotations():
+    """The library has to speak for itself where nobody enforces its annotations."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+nan, inf = float("nan"), float("inf")
+X, Z = unit_rows(6, 4), unit_rows(3, 4, seed=1)
+PROBLEM = make_problem(n=6, n_test=3)
+K, y, k_test, y_test = PROBLEM.K, PROBLEM.y, PROBLEM.k_test, PROBLEM.y_test
+MODEL = PROBLEM.fit()
+MODEL_OF_TWO = make_problem(n=6, n_test=3, outputs=2).fit()
+NETWORK = TwoLayerReLU.initialise(4, 8, 0.3, 0)
+
+
+def with_entries(tensor: torch.Tensor, *entries: float) -> torch.Tensor:
+    changed = tensor.clone()
+    changed.view(-1)[: len(entries)] = torch.tensor(entries)
+    return changed
+
+
+def refuses(call, argument: str, expected: str, got: str) -> None:
+    """The call raises the one kind of sentence, and only that."""
+    with pytest.raises(ValueError, match=rf"^{argument}: expected ") as caught:
+        call()
+    expectation, _, came = str(caught.value).partition(", got ")
+    assert expected in expectation
+    assert got in came
+
+
+# Every way to be no tensor of floats, and every call that takes a tensor.
+
+NOT_A_TENSOR_OF_FLOATS = [
+    (lambda good: good.numpy(), "a torch tensor", "ndarray"),
+    (lambda good: good.tolist(), "a torch tensor", "list"),
+    (lambda good: None, "a torch tensor", "NoneType"),
+    (lambda good: good.round().long(), "floating-point", "torch.int64"),
+    (lambda good: good > 0, "floating-point", "torch.bool"),
+    (lambda good: good.to(torch.complex128), "floating-point", "torch.complex128"),
+    (lambda good: good[None, None], "axes", "shape (1, 1, "),
+    (lambda good: good.sum(), "axes", "shape ()"),
+    (lambda good: good[:0], "at least one entry", "shape (0"),
+    (lambda good: with_entries(good, nan), "finite", "1 NaN or infinite"),
+    (lambda good: with_entries(good, 0, inf), "finite", "1 NaN or infinite"),
+    (lambda good: with_entries(good, inf, -inf), "finite", "2 NaN or infinite"),
+]
+TAKES_A_TENSOR = {
+    "relu_ntk X": ("X", X, relu_ntk),
+    "relu_ntk Z": ("Z", Z, lambda bad: relu_ntk(X, bad)),
+    "fit_kernel_ridge K": ("K", K, lambda bad: fit_kernel_ridge(bad, y, 0.1)),
+    "fit_kernel_ridge y": ("y", y, lambda bad: fit_kernel_ridge(K, bad, 0.1)),
+    "predict k_test": ("k_test", k_test, lambda bad: MODEL.predict(bad)),
+    "leave_one_out k_test": ("k_test", k_test, lambda bad: leave_one_out(MODEL, bad)),
+    "leave_group_out k_test": ("k_test", k_test, lambda bad: leave_group_out(MODEL, bad, [0])),
+    "loo_influence k_test": ("k_test", k_test, lambda bad: loo_influence(MODEL, bad, y_test)),
+    "loo_influence y_test": ("y_test", y_test, lambda bad: loo_influence(MODEL, k_test, bad)),
+    "ihvp_influence k_test": ("k_test", k_test, lambda bad: ihvp_influence(MODEL, bad, y_test)),
+    "ihvp_influence y_test": ("y_test", y_test, lambda bad: ihvp_influence(MODEL, k_test, bad)),
+    "network predict X": ("X", X, lambda bad: NETWORK.predict(bad)),
+    "network features X": ("X", X, lambda bad: NETWORK.features(bad)),
+    "network ntk X": ("X", X, lambda bad: NETWORK.ntk(bad)),
+    "network ntk Z": ("Z", Z, lambda bad: NETWORK.ntk(X, bad)),
+}
+# Leaving Z out is no mistake.
+WITHOUT_Z = {"relu_ntk Z", "network ntk Z"}
+
+
+@pytest.mark.parametrize("spoil", NOT_A_TENSOR_OF_FLOATS, ids=lambda spoil: spoil[2])
+@pytest.mark.parametrize("call", TAKES_A_TENSOR)
+def test_no_finite_tensor_of_floats(call, spoil):
+    argument, good, function = TAKES_A_TENSOR[call]
+    bad, expected, got = spoil[0](good), *spoil[1:]
+    if not (bad is None and call in WITHOUT_Z):
+        refuses(lambda: function(bad), argument, expected, got)
+
+
+@pytest.mark.parametrize("call", sorted(set(TAKES_A_TENSOR) - {"relu_ntk X", "fit_kernel_ridge K"}))
+def test_another_dtype(call):
+    argument, good, function = TAKES_A_TENSOR[call]
+    refuses(lambda: function(good.float()), argument, "torch.float64", "torch.float32")
+
+
+def test_another_device():
+    here, there = torch.empty(1), torch.empty(1, device="meta")
+    refuses(lambda: _check.alike("Z", there, "X", here), "Z", "the device of X (cpu)", "meta")
+
+
+# Shapes and values
+
+BAD_VALUES = {
+    "rows not of unit norm": (lambda: relu_ntk(2 * X), "X", "unit norm", "off by 1.0e+00"),
+    "a row of zeros": (lambda: relu_ntk(X, 0 * Z), "Z", "divide each row", "off by 1.0e+00"),
+    "columns as rows": (lambda: relu_ntk(X.T), "X", "unit norm", "off by"),
+    "norms just outside the tolerance": (
+        lambda: relu_ntk((1 + 3e-13) * X),
+        "X",
+        "within 2.2e-13",
+        "off by 3.0e-13",
+    ),
+    "inputs of another dimension": (lambda: relu_ntk(X, unit_rows(3, 5)), "Z", "4 columns", "5"),
+    "kernel not square": (lambda: fit_kernel_ridge(K[:5], y, 0.1), "K", "square", "(5, 6)"),
+    "kernel not symmetric": (
+        lambda: fit_kernel_ridge(K + 0.1 * torch.ones(6, 6).triu(1).double(), y, 0.1),
+        "K",
+        "symmetric",
+        "1.0e-01",
+    ),
+    "too few labels": (lambda: fit_kernel_ridge(K, y[:5], 0.1), "y", "6 rows", "(5,)"),
+    "labels as a row": (lambda: fit_kernel_ridge(K, y[None], 0.1), "y", "6 rows", "(1, 6)"),
+    "one test point as a vector": (lambda: MODEL.predict(k_test[0]), "k_test", "2 axes", "(6,)"),
+    "transposed test kernel": (
+        lambda: MODEL.predict(k_test.T),
+        "k_test",
+        "shape (n_test, 6) (transpose it?)",
+        "(6, 3)",
+    ),
+    "test kernel of too few points": (
+        lambda: leave_one_out(MODEL, k_test[:, :5]),
+        "k_test",
+        "shape (n_test, 6)",
+        "(3, 5)",
+    ),
+    "too few test labels": (
+        lambda: loo_influence(MODEL, k_test, y_test[:2]),
+        "y_test",
+        "shape (3,)",
+        "(2,)",
+    ),
+    "test labels as a column": (
+        lambda: ihvp_influence(MODEL, k_test, y_test[:, None]),
+        "y_test",
+        "shape (3,)",
+        "(3, 1)",
+    ),
+    "test labels of one output, a model of two": (
+        lambda: loo_influence(MODEL_OF_TWO, k_test, y_test),
+        "y_test",
+        "shape (3, 2)",
+        "(3,)",
+    ),
+    "network inputs of another dimension": (
+        lambda: NETWORK.predict(unit_rows(3, 5)),
+        "X",
+        "4 columns",
+        "(3, 5)",
+    ),
+    "negative ridge": (lambda: fit_kernel_ridge(K, y, -0.1), "ridge", ">= 0", "-0.1"),
+    "NaN ridge": (lambda: fit_kernel_ridge(K, y, nan), "ridge", "finite", "nan"),
+    "infinite ridge": (lambda: fit_kernel_ridge(K, y, inf), "ridge", "finite", "inf"),
+    "boolean ridge": (lambda: fit_kernel_ridge(K, y, True), "ridge", "a number", "bool"),
+    "ridge as text": (lambda: fit_kernel_ridge(K, y, "0.1"), "ridge", "a number", "str"),
+    "no ridge": (lambda: fit_kernel_ridge(K, y, None), "ridge", "a number", "NoneType"),
+    "group index too large": (
+        lambda: leave_group_out(MODEL, k_test, [0, 6]),
+        "group",
+        "from 0 to 5",
+        "6",
+    ),
+    "negative group index": (
+        lambda: leave_group_out(MODEL, k_test, [-1]),
+        "group",
+        "from 0 to 5",
+        "-1",
+    ),
+    "repeated group index": (
+        lambda: leave_group_out(MODEL, k_test, [2, 1, 2]),
+        "group",
+        "distinct",
+        "[2] more than once",
+    ),
+    "float group index": (lambda: leave_group_out(MODEL, k_test, [1.0]), "group", "integer", "1.0"),
+    "boolean group": (lambda: leave_group_out(MODEL, k_test, [True]), "group", "integer", "True"),
+    "numpy mask as group": (
+        lambda: leave_group_out(MODEL, k_test, np.arange(6) > 3),
+        "group",
+        "integer",
+        "False",
+    ),
+    "torch mask as group": (
+        lambda: leave_group_out(MODEL, k_test, torch.arange(6) > 3),
+        "group",
+        "integer",
+        "False",
+    ),
+    "an index for a group": (lambda: leave_group_out(MODEL, k_test, 2), "group", "sequence", "2"),
+    "no group": (lambda: leave_group_out(MODEL, k_test, None), "group", "sequence", "None"),
+    "float tensors in a group": (
+        lambda: leave_group_out(MODEL, k_test, [torch.tensor(1.0)]),
+        "group",
+        "integer",
+        "tensor(1.)",
+    ),
+    "text as group": (lambda: leave_group_out(MODEL, k_test, "12"), "group", "integer", "'1'"),
+    "width 0": (lambda: TwoLayerReLU.initialise(4, 0, 0.3, 0), "width", "integer >= 1", "0"),
+    "float width": (lambda: TwoLayerReLU.initialise(4, 8.0, 0.3, 0), "width", "integer", "8.0"),
+    "boolean width": (lambda: TwoLayerReLU.initialise(4, True, 0.3, 0), "width", "integer", "True"),
+    "dim 0": (lambda: TwoLayerReLU.initialise(0, 8, 0.3, 0), "dim", "integer >= 1", "0"),
+    "negative dim": (lambda: TwoLayerReLU.initialise(-4, 8, 0.3, 0), "dim", "integer >= 1", "-4"),
+    "float dim": (lambda: TwoLayerReLU.initialise(4.0, 8, 0.3, 0), "dim", "integer", "4.0"),
+    "scale 0": (lambda: TwoLayerReLU.initialise(4, 8, 0.0, 0), "scale", "> 0", "0.0"),
+    "negative scale": (lambda: TwoLayerReLU.initialise(4, 8, -1.0, 0), "scale", "0", "-1.0"),
+    "NaN scale": (lambda: TwoLayerReLU.initialise(4, 8, nan, 0), "scale", "finite", "nan"),
+    "scale as text": (lambda: TwoLayerReLU.initialise(4, 8, "1", 0), "scale", "a number", "str"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VALUES)
+def test_bad_shape_or_value(case):
+    refuses(*BAD_VALUES[case])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("n", [2, 50, 500])
+def test_a_singular_system_is_refused_and_the_suggested_ridge_works(n, dtype):
+    twins = relu_ntk(unit_rows(n // 2, 10, dtype=dtype).repeat(2, 1))
+    labels = torch.ones(len(twins), dtype=dtype)
+    with pytest.raises(
+        ValueError, match=r"^ridge: expected .*, got 0\.0 .*repeated points"
+    ) as caught:
+        fit_kernel_ridge(twins, labels, 0.0)
+    suggested = float(re.search(r"try a ridge of (\S+) or more", str(caught.value))[1])
+    assert suggested <= n * 100 * torch.finfo(dtype).eps * 1e3  # no larger than it has to be
+    f = fit_kernel_ridge(twins, labels, suggested).predict(twins)
+    system = twins.double() + suggested * torch.eye(len(twins)).double()
+    exact = twins.double() @ torch.linalg.solve(system, labels.double())
+    assert_close(f.double(), exact, atol=1e-2, rtol=0)  # two digits of labels of one
+
+
+# What looks bad and is not
+
+
+def test_large_labels_whose_sum_overflows_are_finite():
+    huge = torch.full((2,), 1.7e308, dtype=torch.float64)
+    dual = fit_kernel_ridge(torch.eye(2).double(), huge, 1.0).dual
+    assert_close(dual, huge / 2, atol=0, rtol=1e-15)
+
+
+@pytest.mark.parametrize("group", [(1, 2), range(1, 3), torch.tensor([1, 2]), np.array([1, 2])])
+def test_a_group_may_be_any_sequence_of_integers(group):
+    f = leave_group_out(MODEL, k_test, group)
+    assert torch.equal(f, leave_group_out(MODEL, k_test, [1, 2]))
+
+
+@pytest.mark.parametrize("one", [1, np.int64(1), np.float32(1), np.float64(1)])
+def test_numbers_of_any_kind_are_numbers(one):
+    model, network = fit_kernel_ridge(K, y, one), TwoLayerReLU.initialise(4, 8, one, 0)
+    assert torch.equal(model.dual, fit_kernel_ridge(K, y, 1.0).dual)
+    assert torch.equal(network.W, TwoLayerReLU.initialise(4, 8, 1.0, 0).W)
+
+
+def test_integers_of_numpy_are_dimensions():
+    network = TwoLayerReLU.initialise(np.int64(4), np.int64(8), 1.0, 0)
+    assert torch.equal(network.W, TwoLayerReLU.initialise(4, 8, 1.0, 0).W)
+
+
+def test_rounded_norms_and_rounded_symmetry_are_let_through():
+    relu_ntk((1 + 1e-13) * X)
+    fit_kernel_ridge(K + 1e-14 * torch.rand(6, 6).double(), y, 0.1)

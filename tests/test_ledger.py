@@ -1,0 +1,73 @@
+"""The ledger is complete, and every claim is reached by exactly one verdict."""
+
+from collections import Counter
+
+import pytest
+
+from livebook import at_most, judge
+from livebook.ledger import WORDS, Verdict, claims, published
+from livebook.paths import CHAPTERS
+
+PAPER = [
+    *(f"eq-{number}" for number in (4, 6, 9, 13, 15, 19, 20)),
+    *(f"lemma-{number}" for number in range(1, 5)),
+    *(f"thm-{number}" for number in range(1, 5)),
+    *("prop-1", "prop-2", "table-1"),
+    *(f"fig-{number}" for number in range(1, 13)),
+]
+KEYS = {"id", "paper", "statement", "chapter", "tolerance", "measured", "reason"}
+CHAPTER_NAMES = sorted(path.stem for path in CHAPTERS.glob("*.md"))
+
+
+def test_all_of_the_paper_is_in_the_ledger():
+    assert set(PAPER) <= set(claims())
+
+
+@pytest.mark.parametrize("claim", claims().values(), ids=lambda claim: claim["id"])
+def test_a_claim_is_complete(claim):
+    assert set(claim) == KEYS
+    assert claim["statement"].strip()
+    assert claim["reason"].strip()
+    assert (claim["chapter"] is None) == (claim["tolerance"] is None) == (claim["measured"] is None)
+    assert claim["chapter"] is None or claim["chapter"] in CHAPTER_NAMES
+
+
+@pytest.mark.parametrize("chapter", CHAPTER_NAMES)
+def test_a_chapter_gives_one_verdict_for_each_of_its_claims(chapter):
+    expected = {claim["id"]: 1 for claim in claims().values() if claim["chapter"] == chapter}
+    rows = published(CHAPTERS / f"{chapter}.ipynb")
+    assert Counter(row.claim for row in rows) == expected
+    assert all(row.verdict in WORDS for row in rows)
+
+
+def test_a_verdict_follows_from_the_tolerance():
+    assert judge("eq-9", 1e-10).verdict == "holds"
+    assert judge("eq-9", 1e-10, limits="ridge > 0").verdict == "holds with limits"
+    assert judge("eq-9", 2e-9).verdict == "not seen here"
+    assert judge("law-width", -0.5).verdict == "holds"
+    assert judge("law-width", -0.7).verdict == "not seen here"
+    assert judge("eq-9", None, "no GPU here") == Verdict("eq-9", "—", "not tested", "no GPU here")
+
+
+def test_a_number_that_is_not_a_number_holds_nothing():
+    assert judge("eq-9", float("nan")).verdict == "not seen here"
+    assert judge("law-width", float("nan")).verdict == "not seen here"
+
+
+def test_an_unknown_claim_is_refused():
+    with pytest.raises(ValueError, match=r"claim: expected an id from claims\.yml, got 'eq-99'"):
+        judge("eq-99", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (0.0, "< 1e-12"),
+        (9e-13, "< 1e-12"),
+        (3e-12, "< 1e-11"),
+        (0.004, "< 1e-02"),
+        (30.0, "< 1e+02"),
+    ],
+)
+def test_an_error_prints_as_the_power_of_ten_above_it(error, text):
+    assert at_most(error) == text

@@ -1,0 +1,72 @@
+"""Every committed notebook is the executed image of its source, cell by cell."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from livebook.notebooks import problems
+from livebook.paths import CHAPTERS
+
+SOURCES = sorted(CHAPTERS.glob("*.md"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_notebook_belongs_to_its_source(source):
+    assert problems(source, source.with_suffix(".ipynb")) == []
+
+
+def test_no_notebook_lacks_a_source():
+    assert {p.stem for p in CHAPTERS.glob("*.ipynb")} == {p.stem for p in SOURCES}
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A copy of one chapter and its notebook that a test may damage."""
+    source = SOURCES[0]
+    return [Path(shutil.copy(p, tmp_path)) for p in (source, source.with_suffix(".ipynb"))]
+
+
+def test_one_changed_digit_in_an_output_is_found(pair):
+    source, notebook = pair
+    text = notebook.read_text()
+    changed = text.replace("< 1e-12", "< 1e-13", 1)
+    assert changed != text
+    notebook.write_text(changed)
+    (problem,) = problems(source, notebook)
+    assert "outputs of cell" in problem
+
+
+def test_one_changed_space_in_the_source_is_found(pair):
+    source, notebook = pair
+    text = source.read_text()
+    source.write_text(text.replace("one claim", "one  claim", 1))
+    (problem,) = problems(source, notebook)
+    assert f"{source.name}: cell 0 differs" in problem
+
+
+def test_a_space_that_no_cell_shows_is_found(pair):
+    source, notebook = pair
+    source.write_text(source.read_text().replace("name: python3\n", "name:  python3\n", 1))
+    (problem,) = problems(source, notebook)
+    assert "changed since" in problem
+
+
+def test_a_notebook_that_was_not_executed_is_found(pair):
+    source, path = pair
+    notebook = nbformat.read(path, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.update(outputs=[], execution_count=None)
+    nbformat.write(notebook, path)
+    assert all("never executed" in problem for problem in problems(source, path))
+    assert problems(source, path)
+
+
+def test_a_missing_and_an_unreadable_notebook_are_one_sentence(pair):
+    source, path = pair
+    path.write_text("{")
+    assert "cannot be read" in problems(source, path)[0]
+    path.unlink()
+    assert problems(source, path) == [f"{path.name}: missing; run `make reference`"]
