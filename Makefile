@@ -2,6 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PICTURE := $(BIN)/python -m livebook.picture
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .PHONY: help book test reference site serve lint bench paper clean
@@ -25,9 +26,10 @@ book: $(READY) ## execute every chapter into _build, then build the site
 
 NOTEBOOKS ?= chapters
 site: $(READY) ## build the site from the committed notebooks
-	@rm -rf _build/book _build/html && mkdir -p _build/book/chapters
+	@rm -rf _build/book _build/html && mkdir -p _build/book/chapters _build/book/data
 	@cp _config.yml _toc.yml references.bib intro.md api.md bibliography.md _build/book
 	@cp $(NOTEBOOKS)/*.ipynb _build/book/chapters
+	@$(PICTURE) $(NOTEBOOKS)/02_leave_one_out.ipynb fig-helpful _build/book/data/helpful.png
 	@$(BIN)/jupyter-book build _build/book --path-output . -W -n --keep-going -q > _build/site.log 2>&1 \
 	  || { cat _build/site.log; exit 1; }
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
@@ -40,6 +42,7 @@ test: $(READY) ## unit tests, every committed notebook, the ledger, the site in 
 
 reference: $(READY) ## execute every chapter and refresh the committed notebooks
 	@$(BIN)/python -m livebook.run --to chapters
+	@$(PICTURE) chapters/02_leave_one_out.ipynb fig-helpful data/helpful.png
 
 serve: ## show the built site at http://127.0.0.1:8000
 	@test -f _build/html/index.html || { echo "serve: expected a built site, found none; run make book"; exit 1; }

