@@ -147,7 +147,7 @@ def nbval(notebook: Path) -> subprocess.CompletedProcess:
 def executed(tmp_path_factory):
     """The text of an executed notebook with a float, a text and a picture."""
     folder = tmp_path_factory.mktemp("executed")
-    plot = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
+    plot = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
     source = chapter(folder, "small", "print('ratio', x / 3)", plot)
     return run.execute(source, {}, 120)
 

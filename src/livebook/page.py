@@ -53,15 +53,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     display(Markdown("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)))
 
 
-def contact_sheet(images: torch.Tensor, captions: Sequence[str], columns: int = 8) -> Figure:
-    """Draw images side by side, each with its caption below it."""
+def contact_sheet(
+    images: torch.Tensor, captions: Sequence[str], columns: int = 8, frames: Sequence[str] = ()
+) -> Figure:
+    """Draw images side by side, each with its caption below it and a frame of its colour."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns, 1.35 * rows), squeeze=False)
     for axis in axes.flat:
-        axis.axis("off")
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
     for axis, image, caption in zip(axes.flat, images, captions, strict=False):
         axis.imshow(image.cpu(), cmap="gray_r" if image.ndim == 2 else None)
-        axis.text(0.5, -0.06, caption, transform=axis.transAxes, ha="center", va="top", fontsize=9)
+        axis.set_xlabel(caption, fontsize=12)
+    for axis, colour in zip(axes.flat, frames, strict=False):
+        axis.spines[:].set(visible=True, color=colour, linewidth=2.5)
     return figure
 
 

@@ -48,11 +48,13 @@ def execute(source: Path, parameters: dict, timeout: int) -> str:
 
 def _stopped_at(result: Path) -> str:
     """The number of the first code cell that did not complete, counted as in the source."""
-    added = ("papermill-error-cell-tag", "injected-parameters")
+    added = {"papermill-error-cell-tag", "injected-parameters"}
     cells = nbformat.read(result, 4).cells if result.exists() else []
-    cells = [c for c in cells if not set(added) & set(c.metadata.get("tags", []))]
-    states = [c.metadata.get("papermill", {}).get("status") for c in cells]
-    return str(next((i for i, s in enumerate(states) if s in ("running", "failed")), "unknown"))
+    for number, cell in enumerate(c for c in cells if not added & set(c.metadata.get("tags", []))):
+        failed = cell.metadata.get("papermill", {}).get("status") == "failed"
+        if cell.cell_type == "code" and (failed or cell.execution_count is None):
+            return str(number)
+    return "unknown"
 
 
 def main() -> None:

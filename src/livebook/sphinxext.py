@@ -83,7 +83,7 @@ def _mend_page(app: Sphinx, page: str, template: str, context: dict, tree: objec
 
 def _key(script: object) -> tuple:
     body = tuple(sorted(getattr(script, "attributes", {}).items()))
-    return getattr(script, "filename", script), body
+    return getattr(script, "filename", script) or "", body
 
 
 def setup(app: Sphinx) -> dict:

@@ -148,6 +148,7 @@ def load(
 
     Source: LeCun et al. 1998; Krizhevsky 2009; Raschka 2018; Zhang and Zhang 2022, Appendix A.
     """
+    _check.require(isinstance(name, str), "name", "a string", repr(name))
     _check.positive_integer("n_train", n_train)
     _check.positive_integer("n_test", n_test)
     _check_seed(0 if seed is None else seed)
@@ -208,6 +209,8 @@ def mixture(
     for argument, value in (("n_train", n_train), ("n_test", n_test), ("dim", dim)):
         _check.positive_integer(argument, value)
     _check.require(dim >= 2, "dim", "an integer >= 2", dim)
+    several = isinstance(probabilities, Sequence)
+    _check.require(several, "probabilities", "a sequence of numbers", probabilities)
     for p in probabilities:
         _check.nonnegative("probabilities", p)
     _check.nonnegative("radius", radius)
@@ -225,7 +228,7 @@ def mixture(
     def side(suffix: str, stream: int, n: int) -> dict[str, Tensor]:
         z = normal(stream, n, dim + 2)
         v = torch.special.ndtr(z[:, :2])  # uniform on [0, 1]
-        component = torch.searchsorted(steps, v[:, 0].contiguous(), right=True)
+        component = torch.searchsorted(steps, v[:, 0].contiguous())
         c, u = centres[component], z[:, 2:]
         u = normalize(u - (u * c).sum(dim=1, keepdim=True) * c)
         r = radius * v[:, 1:] ** (1 / (dim - 1))
@@ -249,7 +252,7 @@ class _Split(NamedTuple):
         return _Split(*(part[rows] for part in self))
 
 
-def _parse(name: object) -> tuple[Callable, tuple[str, ...], tuple[int, ...], bool]:
+def _parse(name: str) -> tuple[Callable, tuple[str, ...], tuple[int, ...], bool]:
     """How to read a data set, the names of its classes, which to take, and whether in turn."""
     ten = tuple(range(10))
     known = {
@@ -260,7 +263,7 @@ def _parse(name: object) -> tuple[Callable, tuple[str, ...], tuple[int, ...], bo
     }
     if name in known:
         return known[name]
-    pair = re.fullmatch("mnist-(5k-)?([0-9])v([0-9])", str(name))
+    pair = re.fullmatch("mnist-(5k-)?([0-9])v([0-9])", name)
     names = ", ".join(("mnist-7v9", "mnist-5k-7v9", *known, "mixture"))
     expected = f"one of {names}, or other digits than 7 and 9"
     _check.require(pair is not None, "name", expected, repr(name))
