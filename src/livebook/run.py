@@ -47,14 +47,12 @@ def execute(source: Path, parameters: dict, timeout: int) -> str:
 
 
 def _stopped_at(result: Path) -> str:
-    """The number of the first code cell that did not complete, counted as in the source."""
+    """The number of the cell that was begun last, counted as in the source."""
     added = {"papermill-error-cell-tag", "injected-parameters"}
     cells = nbformat.read(result, 4).cells if result.exists() else []
-    for number, cell in enumerate(c for c in cells if not added & set(c.metadata.get("tags", []))):
-        failed = cell.metadata.get("papermill", {}).get("status") == "failed"
-        if cell.cell_type == "code" and (failed or cell.execution_count is None):
-            return str(number)
-    return "unknown"
+    cells = [cell for cell in cells if not added & set(cell.metadata.get("tags", []))]
+    begun = [cell.metadata.get("papermill", {}).get("start_time") for cell in cells]
+    return str(max((number for number, start in enumerate(begun) if start), default="unknown"))
 
 
 def main() -> None:
