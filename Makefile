@@ -16,7 +16,7 @@ $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5) and \
 	  "python: expected version 3.11.5 or newer, got %d.%d.%d (set PYTHON=...)" % sys.version_info[:3])'
 	@echo "Installing into .venv (a few minutes, once)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@$(INSTALL) -c constraints.txt -e '.[book,test]'
 	@touch $@
 
