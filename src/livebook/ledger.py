@@ -84,7 +84,7 @@ def at_most(error: float) -> str:
 
 
 def _digits(measured: float) -> str:
-    return at_most(measured) if abs(measured) < 1e-6 else f"{measured:.3g}"
+    return at_most(measured) if 0 < abs(measured) < 1e-6 else f"{measured:.3g}"
 
 
 def _tolerance(tolerance: float | list[float]) -> str:

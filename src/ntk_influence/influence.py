@@ -34,7 +34,7 @@ def leave_one_out(
     ValueError
         ``k_test`` transposed or of another shape, dtype or device; NaN or infinity.
 
-    Source: Zhang and Zhang 2022, Eq. (9); Csató and Opper 2002 for the update.
+    Source: Zhang and Zhang 2022, Eq. (9); at the removed point, Allen 1974.
     """
     f = model.predict(k_test)
     change = _loo_change(model, k_test)
@@ -136,7 +136,7 @@ def leave_group_out(
     ValueError
         An index out of range or repeated; wrong shapes, NaN or infinity, mixed dtypes or devices.
 
-    Source: block form of Zhang and Zhang 2022, Eq. (9); ours.
+    Source: An, Liu and Venkatesh 2007; the block form of Zhang and Zhang 2022, Eq. (9).
     """
     f = model.predict(k_test)
     S = _checked_group(group, len(model.inverse))
