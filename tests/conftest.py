@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import Phase, settings
@@ -29,3 +30,12 @@ settings.load_profile("light" if COPY else "full")
 def digits():
     """Sixty real sevens and nines, and twenty to test on."""
     return ni.datasets.load("mnist-5k-7v9", 60, 20)
+
+
+@pytest.fixture
+def without_annotations():
+    """The library has to speak for itself where nobody enforces its annotations."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

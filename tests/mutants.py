@@ -15,6 +15,7 @@ class Mutant(NamedTuple):
 
 KERNELS, RIDGE, INFLUENCE = ("test_kernels.py",), ("test_ridge.py",), ("test_influence.py",)
 NETWORK, BAD_INPUT = ("test_network.py",), ("test_bad_input.py",)
+TRAINING = ("test_training.py",)
 
 MUTANTS = [
     # The kernel, equation (4)
@@ -234,5 +235,92 @@ MUTANTS = [
     Mutant(
         "overflow called infinity", "_check.py", "require(bad == 0,", "require(False,", BAD_INPUT
     ),
-    Mutant("group from the end", "influence.py", "0 <= i < n", "i < n", BAD_INPUT),
+    Mutant("group from the end", "_check.py", "0 <= i < n", "i < n", BAD_INPUT),
+    # Training, equations (2) and (3)
+    Mutant(
+        "sign of the gradient",
+        "training.py",
+        "(self.y - (A * Z) @ signs)",
+        "((A * Z) @ signs - self.y)",
+        TRAINING,
+    ),
+    Mutant("no pull of the ridge", "training.py", "1 - size * self.ridge,", "1.0,", TRAINING),
+    Mutant(
+        "1/m for 1/sqrt(m)",
+        "training.py",
+        "/ math.sqrt(len(network.a))",
+        "/ len(network.a)",
+        TRAINING,
+    ),
+    Mutant(
+        "patterns of the initial weights",
+        "training.py",
+        "A = (Z >= 0)",
+        "A = (self.Z_start + 0 * Z >= 0)",
+        TRAINING,
+    ),
+    Mutant(
+        "pull to zero weights",
+        "training.py",
+        "Z = self.Z_start + self.G @ C\n            if",
+        "Z = shrink * self.Z_start + self.G @ C\n            if",
+        TRAINING,
+    ),
+    Mutant("point not left out", "training.py", "keep[0, i] = 0", "keep[0, i] = 1", TRAINING),
+    Mutant(
+        "outputs share their residual",
+        "training.py",
+        "(kept * beta) @ signs.T",
+        "(kept * beta).mean(dim=2, keepdim=True).expand_as(beta) @ signs.T",
+        TRAINING,
+    ),
+    Mutant(
+        "preconditioner without the ridge",
+        "training.py",
+        "K.diagonal(dim1=1, dim2=2).add_(self.ridge)",
+        "K.diagonal(dim1=1, dim2=2).add_(1e-6)",
+        TRAINING,
+    ),
+    Mutant(
+        "linearised about the wrong weights",
+        "training.py",
+        "(A * self.Z_start) @ self.signs",
+        "0 * (A * self.Z_start) @ self.signs",
+        TRAINING,
+    ),
+    Mutant(
+        "preconditioner without 1/m",
+        "training.py",
+        "(A @ A.mT) / A.shape[-1]",
+        "(A @ A.mT)",
+        TRAINING,
+    ),
+    Mutant(
+        "warm start from cold weights",
+        "training.py",
+        "C = trained.coefficients[None]",
+        "C = everything.start()",
+        TRAINING,
+    ),
+    Mutant(
+        "part of the way taken for all",
+        "training.py",
+        "(moved - stayed) / part",
+        "(moved - stayed)",
+        TRAINING,
+    ),
+    Mutant(
+        "weights without their inputs",
+        "training.py",
+        "network.W + C.T @ X,",
+        "network.W,",
+        TRAINING,
+    ),
+    Mutant(
+        "step size not halved",
+        "training.py",
+        "size / 2, 2 * stretch, True",
+        "size, stretch, True",
+        TRAINING,
+    ),
 ]

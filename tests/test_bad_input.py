@@ -2,7 +2,6 @@
 
 import re
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -20,15 +19,7 @@ from ntk_influence import (
     relu_ntk,
 )
 
-
-@pytest.fixture(autouse=True)
-def _without_the_annotations():
-    """The library has to speak for itself where nobody enforces its annotations."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
-
+pytestmark = pytest.mark.usefixtures("without_annotations")
 
 nan, inf = float("nan"), float("inf")
 X, Z = unit_rows(6, 4), unit_rows(3, 4, seed=1)
@@ -56,13 +47,15 @@ def refuses(call, argument: str, expected: str, got: str) -> None:
 
 # Every way to be no tensor of floats, and every call that takes a tensor.
 
+FLOATS = "dtype torch.float32 or torch.float64"
 NOT_A_TENSOR_OF_FLOATS = [
     (lambda good: good.numpy(), "a torch tensor", "ndarray"),
     (lambda good: good.tolist(), "a torch tensor", "list"),
     (lambda good: None, "a torch tensor", "NoneType"),
-    (lambda good: good.round().long(), "floating-point", "torch.int64"),
-    (lambda good: good > 0, "floating-point", "torch.bool"),
-    (lambda good: good.to(torch.complex128), "floating-point", "torch.complex128"),
+    (lambda good: good.round().long(), FLOATS, "torch.int64"),
+    (lambda good: good > 0, FLOATS, "torch.bool"),
+    (lambda good: good.to(torch.complex128), FLOATS, "torch.complex128"),
+    (lambda good: good.half(), FLOATS, "torch.float16"),
     (lambda good: good[None, None], "axes", "shape (1, 1, "),
     (lambda good: good.sum(), "axes", "shape ()"),
     (lambda good: good[:0], "at least one entry", "shape (0"),

@@ -24,6 +24,7 @@ RIGHT = [
     "test_influence.py",
     "test_network.py",
     "test_bad_input.py",
+    "test_training.py",
 ]
 SERVER = multiprocessing.get_context("forkserver")
 # torch.testing imports the last one when it is first called.

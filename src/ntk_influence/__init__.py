@@ -9,9 +9,12 @@ from .influence import ihvp_influence, leave_group_out, leave_one_out, loo_influ
 from .kernels import relu_ntk
 from .network import TwoLayerReLU
 from .ridge import KernelRidge, fit_kernel_ridge
+from .training import TrainedTwoLayerReLU, TrainingError, retrain_without, train
 
 __all__ = [
     "KernelRidge",
+    "TrainedTwoLayerReLU",
+    "TrainingError",
     "TwoLayerReLU",
     "datasets",
     "fit_kernel_ridge",
@@ -20,4 +23,6 @@ __all__ = [
     "leave_one_out",
     "loo_influence",
     "relu_ntk",
+    "retrain_without",
+    "train",
 ]

@@ -1,5 +1,7 @@
 """Checks of arguments: one sentence that names the argument, what was expected and what came."""
 
+from collections import Counter
+from collections.abc import Iterable
 from numbers import Integral, Real
 
 import torch
@@ -15,7 +17,8 @@ def require(condition: bool, argument: str, expected: str, got: object) -> None:
 def tensor(argument: str, value: object, dims: tuple[int, ...]) -> None:
     """A finite, non-empty real floating-point tensor with one of the given numbers of axes."""
     require(isinstance(value, Tensor), argument, "a torch tensor", type(value).__name__)
-    require(value.is_floating_point(), argument, "a real floating-point dtype", value.dtype)
+    floats = (torch.float32, torch.float64)
+    require(value.dtype in floats, argument, "dtype torch.float32 or torch.float64", value.dtype)
     axes = " or ".join(str(d) for d in dims)
     require(value.ndim in dims, argument, f"{axes} axes", f"shape {tuple(value.shape)}")
     require(value.numel() > 0, argument, "at least one entry", f"shape {tuple(value.shape)}")
@@ -51,3 +54,24 @@ def positive_integer(argument: str, value: object) -> None:
     """An integer of at least one; booleans and floats are refused."""
     number = isinstance(value, Integral) and not isinstance(value, bool)
     require(number and value >= 1, argument, "an integer >= 1", repr(value))
+
+
+def seed(argument: str, value: object) -> None:
+    """An integer that every generator of random numbers accepts."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    expected = "an integer from 0 to 2**32 - 1"
+    require(whole and 0 <= value < 2**32, argument, expected, repr(value))
+
+
+def indices(argument: str, value: object, n: int) -> list[int]:
+    """Distinct integers from 0 to n - 1, as a list."""
+    values = value.tolist() if isinstance(value, Tensor) else value
+    require(isinstance(values, Iterable), argument, "a sequence of indices", repr(value))
+    chosen = list(values)
+    for i in chosen:
+        whole = isinstance(i, Integral) and not isinstance(i, bool)
+        require(whole, argument, "integer indices", repr(i))
+        require(0 <= i < n, argument, f"indices from 0 to {n - 1}", i)
+    repeated = [i for i, count in Counter(chosen).items() if count > 1]
+    require(not repeated, argument, "distinct indices", f"{repeated[:1]} more than once")
+    return chosen

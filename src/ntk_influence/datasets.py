@@ -151,7 +151,7 @@ def load(
     _check.require(isinstance(name, str), "name", "a string", repr(name))
     _check.positive_integer("n_train", n_train)
     _check.positive_integer("n_test", n_test)
-    _check_seed(0 if seed is None else seed)
+    _check.seed("seed", 0 if seed is None else seed)
     _check.require(isinstance(root, str | Path | None), "root", "a path", repr(root))
     if name == "mixture":
         return mixture(n_train, n_test, seed=seed or 0)
@@ -217,7 +217,7 @@ def mixture(
     _check.require(radius <= 2, "radius", "a number <= 2", radius)
     positive = all(p > 0 for p in probabilities) and abs(sum(probabilities) - 1) < 1e-9
     _check.require(positive, "probabilities", "positive numbers with sum 1", probabilities)
-    _check_seed(seed)
+    _check.seed("seed", seed)
 
     def normal(stream: int, *shape: int) -> Float[Tensor, "n d"]:
         return torch.from_numpy(np.random.default_rng((seed, stream)).standard_normal(shape))
@@ -297,13 +297,6 @@ def _side(suffix: str, split: _Split, classes: tuple[int, ...]) -> dict[str, Ten
 def _fields(suffix: str, *parts: Tensor) -> dict[str, Tensor]:
     names = ("X", "y", *_Split._fields)
     return {f"{name}{suffix}": part for name, part in zip(names, parts, strict=True)}
-
-
-def _check_seed(seed: object) -> None:
-    whole = isinstance(seed, int) and not isinstance(seed, bool)
-    _check.require(
-        whole and 0 <= seed < 2**32, "seed", "an integer from 0 to 2**32 - 1", repr(seed)
-    )
 
 
 def _check_count(argument: str, count: int, available: int, source: str) -> None:

@@ -1,7 +1,6 @@
 """The effect of removing training points, in closed form from one factorisation."""
 
-from collections.abc import Iterable, Sequence
-from numbers import Integral
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -139,7 +138,7 @@ def leave_group_out(
     Source: An, Liu and Venkatesh 2007; the block form of Zhang and Zhang 2022, Eq. (9).
     """
     f = model.predict(k_test)
-    S = _checked_group(group, len(model.inverse))
+    S = _check.indices("group", group, len(model.inverse))
     P, alpha = model.inverse, model.dual
     alpha_S = alpha[S] if alpha.ndim == 2 else alpha[S, None]
     step = torch.cholesky_solve(alpha_S, torch.linalg.cholesky(P[S][:, S]))
@@ -171,17 +170,3 @@ def _test_residual(
     got = tuple(y_test.shape)
     _check.require(got == expected, "y_test", f"shape {expected}", f"shape {got}")
     return k_test @ model.dual - y_test
-
-
-def _checked_group(group: Sequence[int], n: int) -> list[int]:
-    """The group as a list of distinct indices from 0 to n - 1."""
-    values = group.tolist() if isinstance(group, Tensor) else group
-    _check.require(isinstance(values, Iterable), "group", "a sequence of indices", repr(group))
-    indices = list(values)
-    for i in indices:
-        whole = isinstance(i, Integral) and not isinstance(i, bool)
-        _check.require(whole, "group", "integer indices", repr(i))
-        _check.require(0 <= i < n, "group", f"indices from 0 to {n - 1}", i)
-    repeated = [i for i in indices if indices.count(i) > 1]
-    _check.require(not repeated, "group", "distinct indices", f"{repeated[:1]} more than once")
-    return indices

@@ -17,11 +17,11 @@ class TwoLayerReLU:
     Attributes
     ----------
     W : (m, d) tensor, one row per hidden unit; these weights are trained.
-    a : (m,) tensor of signs +1 and -1; fixed.
+    a : (m,) tensor of signs +1 and -1, or (m, c) for c outputs; fixed.
     """
 
     W: Float[Tensor, "m d"]
-    a: Float[Tensor, "m"]
+    a: Float[Tensor, "m"] | Float[Tensor, "m c"]
 
     @staticmethod
     def initialise(
@@ -31,6 +31,7 @@ class TwoLayerReLU:
         seed: int,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float64,
+        outputs: int | None = None,
     ) -> "TwoLayerReLU":
         r"""Draw $w_r \sim N(0, \kappa^2 I_d)$ and $a_r \sim U\{-1, 1\}$, all independent.
 
@@ -43,11 +44,13 @@ class TwoLayerReLU:
         scale : $\kappa > 0$; the paper takes $\kappa \le 1$.
         seed : integer for the random numbers.
         device, dtype : where the weights go; the CPU and float64 by default.
+        outputs : number c of outputs with signs of their own; one output without an axis if None.
 
         Raises
         ------
         ValueError
-            A dimension or width that is not a positive integer, or a scale that is not positive.
+            A dimension, width or number of outputs that is not a positive integer, a scale that is
+            not positive, or a seed that is not an integer from 0 to 2**32 - 1.
 
         Source: Zhang and Zhang 2022, Eq. (1) and the initialisation below it.
         """
@@ -55,19 +58,23 @@ class TwoLayerReLU:
         _check.positive_integer("width", width)
         _check.nonnegative("scale", scale)
         _check.require(scale > 0, "scale", "a number > 0", scale)
+        _check.seed("seed", seed)
+        if outputs is not None:
+            _check.positive_integer("outputs", outputs)
         generator = torch.Generator().manual_seed(seed)
         W = torch.randn(width, dim, generator=generator, dtype=torch.float64)
-        a = 2.0 * torch.randint(2, (width,), generator=generator) - 1
+        shape = (width,) if outputs is None else (width, outputs)
+        a = 2.0 * torch.randint(2, shape, generator=generator) - 1
         return TwoLayerReLU((scale * W).to(device, dtype), a.to(device, dtype))
 
-    def predict(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
-        """Outputs f(x) for the rows of ``X``, shape (n,), equation (1)."""
-        self._check_input("X", X)
+    def predict(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n"] | Float[Tensor, "n c"]:
+        """Outputs f(x) for the rows of ``X``, shape (n,) or (n, c), equation (1)."""
+        self.check_input("X", X)
         return torch.relu(X @ self.W.T) @ self.a / math.sqrt(len(self.a))
 
     def features(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
         r"""Activation patterns $1\{w_r^\top x \ge 0\}$: an (n, m) tensor of zeros and ones."""
-        self._check_input("X", X)
+        self.check_input("X", X)
         return (X @ self.W.T >= 0).to(X.dtype)
 
     def ntk(
@@ -76,8 +83,8 @@ class TwoLayerReLU:
         r"""Neural tangent kernel of this very network, $\nabla_W f(x)^\top \nabla_W f(z)$.
 
         $K_m(x, z) = \frac1m\, x^\top z \sum_r 1\{w_r^\top x \ge 0\}\,1\{w_r^\top z \ge 0\}$, the
-        average over m units of which equation (4) takes the expectation. Rows need not be of unit
-        norm.
+        average over m units of which equation (4) takes the expectation. It is the same for each of
+        several outputs. Rows need not be of unit norm.
 
         Parameters
         ----------
@@ -98,10 +105,11 @@ class TwoLayerReLU:
         A = self.features(X)
         if Z is None:
             return (X @ X.T).mul_(A @ A.T).div_(len(self.a))
-        self._check_input("Z", Z)
+        self.check_input("Z", Z)
         return (X @ Z.T).mul_(A @ self.features(Z).T).div_(len(self.a))
 
-    def _check_input(self, argument: str, X: Tensor) -> None:
+    def check_input(self, argument: str, X: Tensor) -> None:
+        """Refuse inputs that are not (n, d), finite, and alike the weights."""
         _check.tensor(argument, X, (2,))
         _check.alike(argument, X, "the network", self.W)
         d = self.W.shape[1]
