@@ -262,8 +262,8 @@ MUTANTS = [
     Mutant(
         "pull to zero weights",
         "training.py",
-        "Z = self.Z_start + self.G @ C\n            if",
-        "Z = shrink * self.Z_start + self.G @ C\n            if",
+        "out=Z).add_(self.Z_start)",
+        "out=Z).add_(shrink * self.Z_start)",
         TRAINING,
     ),
     Mutant("point not left out", "training.py", "keep[0, i] = 0", "keep[0, i] = 1", TRAINING),

@@ -221,15 +221,15 @@ class _Descent:
     ) -> tuple[Float[Tensor, "b n m"], Float[Tensor, "b n c"]]:
         """Take the steps; the coefficients after them, and the outputs of the training points."""
         kept, signs = self.keep[:, :, None], self.signs
-        Z = self.Z_start + self.G @ C
+        C, Z = C.clone(), self.Z_start + self.G @ C
         for step, size in enumerate(tqdm(step_sizes, disable=not progress)):
             A = (Z >= 0).to(Z.dtype)
             if self.method == "preconditioned":
                 shrink, beta = 1 - size, size * self._solve(A)
             else:
                 shrink, beta = 1 - size * self.ridge, size * (self.y - (A * Z) @ signs)
-            C = shrink * C + A * ((kept * beta) @ signs.T)
-            Z = self.Z_start + self.G @ C
+            C.mul_(shrink).addcmul_(A, (kept * beta) @ signs.T)
+            Z = torch.matmul(self.G, C, out=Z).add_(self.Z_start)
             if not bool(beta.abs().max() < 1e6):
                 raise TrainingError(f"{self.method}: the outputs ran away at step {step}")
         return C, torch.relu(Z) @ signs
