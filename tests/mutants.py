@@ -246,7 +246,7 @@ MUTANTS = [
     ),
     Mutant("no pull of the ridge", "training.py", "1 - size * self.ridge,", "1.0,", TRAINING),
     Mutant(
-        "1/m for 1/sqrt(m)",
+        "1/m for 1/sqrt(m) in training",
         "training.py",
         "/ math.sqrt(len(network.a))",
         "/ len(network.a)",

@@ -34,5 +34,5 @@ def test_make_help_lists_what_the_readme_names():
 
 
 def test_every_path_it_names_is_there():
-    for path in re.findall(r"\]\(([^)#:]+)\)|^\| `([^`*]+)` ", TEXT, re.MULTILINE):
+    for path in re.findall(r"\]\(([^)#:]+)\)|^\| `([^`* ]+)` ", TEXT, re.MULTILINE):
         assert (ROOT / "".join(path)).exists(), path
