@@ -240,8 +240,8 @@ MUTANTS = [
     Mutant(
         "sign of the gradient",
         "training.py",
-        "(self.y - (A * Z) @ signs)",
-        "((A * Z) @ signs - self.y)",
+        "(self.y - (A * Z) @ self.signs)",
+        "((A * Z) @ self.signs - self.y)",
         TRAINING,
     ),
     Mutant("no pull of the ridge", "training.py", "1 - size * self.ridge,", "1.0,", TRAINING),
@@ -270,8 +270,8 @@ MUTANTS = [
     Mutant(
         "outputs share their residual",
         "training.py",
-        "(kept * beta) @ signs.T",
-        "(kept * beta).mean(dim=2, keepdim=True).expand_as(beta) @ signs.T",
+        "(self.keep[:, :, None] * beta) @ self.signs.T",
+        "(self.keep[:, :, None] * beta.mean(dim=2, keepdim=True)).expand_as(beta) @ self.signs.T",
         TRAINING,
     ),
     Mutant(

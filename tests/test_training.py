@@ -153,6 +153,16 @@ def test_outputs_that_run_away_are_reported():
         descent.run(descent.start(), [50.0] * 100)
 
 
+def test_a_full_memory_is_reported(monkeypatch):
+    def matmul(*_, **__):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    network, X, y, _ = problem()
+    monkeypatch.setattr(torch, "matmul", matmul)
+    with pytest.raises(TrainingError, match=r"8 x 40 coefficients .* do not fit"):
+        train(network, X, y, RIDGE)
+
+
 @pytest.mark.usefixtures("without_annotations")
 @pytest.mark.parametrize(
     ("change", "message"),

@@ -220,19 +220,31 @@ class _Descent:
         self, C: Float[Tensor, "b n m"], step_sizes: Sequence[float], progress: bool = False
     ) -> tuple[Float[Tensor, "b n m"], Float[Tensor, "b n c"]]:
         """Take the steps; the coefficients after them, and the outputs of the training points."""
-        kept, signs = self.keep[:, :, None], self.signs
-        C, Z = C.clone(), self.Z_start + self.G @ C
-        for step, size in enumerate(tqdm(step_sizes, disable=not progress)):
-            A = (Z >= 0).to(Z.dtype)
-            if self.method == "preconditioned":
-                shrink, beta = 1 - size, size * self._solve(A)
-            else:
-                shrink, beta = 1 - size * self.ridge, size * (self.y - (A * Z) @ signs)
-            C.mul_(shrink).addcmul_(A, (kept * beta) @ signs.T)
-            Z = torch.matmul(self.G, C, out=Z).add_(self.Z_start)
-            if not bool(beta.abs().max() < 1e6):
-                raise TrainingError(f"{self.method}: the outputs ran away at step {step}")
-        return C, torch.relu(Z) @ signs
+        try:
+            C, Z = C.clone(), self.Z_start + self.G @ C
+            for step, size in enumerate(tqdm(step_sizes, disable=not progress)):
+                if not self._step(C, Z, size):
+                    raise TrainingError(f"{self.method}: the outputs ran away at step {step}")
+            return C, torch.relu(Z) @ self.signs
+        except RuntimeError as problem:
+            if "memory" not in str(problem):
+                raise
+            size = " x ".join(map(str, C.shape[1:]))
+            raise TrainingError(
+                f"{self.method}: {size} coefficients and what goes with them do not fit into the "
+                f"memory of {C.device}; take fewer points, a smaller width, or float32"
+            ) from None
+
+    def _step(self, C: Float[Tensor, "b n m"], Z: Float[Tensor, "b n m"], size: float) -> bool:
+        """Move coefficients and pre-activations in place; whether the outputs stay bounded."""
+        A = (Z >= 0).to(Z.dtype)
+        if self.method == "preconditioned":
+            shrink, beta = 1 - size, size * self._solve(A)
+        else:
+            shrink, beta = 1 - size * self.ridge, size * (self.y - (A * Z) @ self.signs)
+        C.mul_(shrink).addcmul_(A, (self.keep[:, :, None] * beta) @ self.signs.T)
+        torch.matmul(self.G, C, out=Z).add_(self.Z_start)
+        return bool(beta.abs().max() < 1e6)
 
     def _solve(self, A: Float[Tensor, "b n m"]) -> Float[Tensor, "b n c"]:
         """Ridge regression on the features of these activation patterns, about W(0)."""
