@@ -149,7 +149,7 @@ def test_finished_points_are_handed_out_one_by_one():
 def test_outputs_that_run_away_are_reported():
     network, X, y, _ = problem()
     descent = _Descent(network, X, y, RIDGE, "gradient_descent")
-    with pytest.raises(TrainingError, match="gradient_descent: the outputs ran away at step"):
+    with pytest.raises(TrainingError, match="gradient_descent: the outputs ran away; take"):
         descent.run(descent.start(), [50.0] * 100)
 
 
@@ -194,12 +194,45 @@ def test_bad_input_is_refused_in_one_sentence(change, message):
         ({"indices": [8]}, "indices: expected indices from 0 to 7, got 8"),
         ({"indices": [1, 1]}, "indices: expected distinct indices"),
         ({"start": "hot"}, "start: expected 'cold' or 'warm', got 'hot'"),
+        ({"method": "preconditioned"}, "trained: expected a network trained by preconditioned"),
+        (
+            {"X": torch.zeros(3, 6).double(), "y": torch.zeros(3).double()},
+            "trained: expected coeff",
+        ),
         ({"X_test": torch.zeros(2, 5, dtype=torch.float64)}, "X_test: expected 6 columns, got"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_retraining_refuses_bad_input(change, message):
     network, X, y, X_test = problem()
-    arguments = {"indices": [0], "X_test": X_test} | change
+    arguments = {"network": network, "X": X, "y": y, "ridge": RIDGE, "indices": [0]}
+    arguments |= {"X_test": X_test, "trained": train(network, X, y, RIDGE)} | change
     with pytest.raises(ValueError, match=message):
-        retrain_without(network, X, y, RIDGE, **arguments)
+        retrain_without(**arguments)
+
+
+@pytest.mark.usefixtures("without_annotations")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_steps": 0}, "max_steps: expected an integer >= 1, got 0"),
+        ({"max_steps": 2.5}, "max_steps: expected an integer >= 1, got 2.5"),
+        ({"tolerance": math.nan}, "tolerance: expected a finite number >= 0, got nan"),
+    ],
+    ids=str,
+)
+def test_training_refuses_a_bad_schedule(change, message):
+    network, X, y, _ = problem()
+    with pytest.raises(ValueError, match=message):
+        train(network, X, y, RIDGE, **change)
+
+
+def test_a_trained_network_is_no_start():
+    network, X, y, _ = problem()
+    with pytest.raises(ValueError, match="network: expected an initial network, got a trained one"):
+        train(train(network, X, y, RIDGE), X, y, RIDGE)
+
+
+def test_leaving_out_nothing_gives_an_empty_result():
+    network, X, y, X_test = problem(outputs=2)
+    assert retrain_without(network, X, y, RIDGE, [], X_test).shape == (0, 3, 2)

@@ -28,15 +28,16 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Report:
-    """How a training went.
+    r"""How a training went.
 
     Attributes
     ----------
     method : of training.
     steps : taken.
-    stopped : ``"settled"``: halving the step changed no output by more than the tolerance;
+    stopped : ``"settled"``: the last stretch of steps changed no output by more than the tolerance;
         ``"on kinks"``: it did, but the outputs no longer come closer; ``"steps"``: all were taken.
-    last_change : largest change of an output of the training set in the last stretch of steps.
+    last_change : largest change of an output of the training set in the last stretch of steps: the
+        time $1 / \lambda$ of gradient descent, the last tenth of the preconditioned steps.
     step_sizes : of every step; a second training with them follows the same schedule.
     """
 
@@ -70,12 +71,12 @@ def train(
     ``"gradient_descent"`` is the paper's: full batch, a fixed step of $1 / (\beta + \lambda)$, with
     $\beta$ a bound on the largest eigenvalue of the kernel at the start. A ReLU network comes to
     rest on kinks, where the gradient does not vanish. So once the outputs change by less than the
-    tolerance (or no less than before) over the time $1 / \lambda$, the step is halved, and
-    training ends when they rest again.
+    tolerance over the time $1 / \lambda$, or by more than half as much as before, the step is
+    halved, and training ends when they rest again.
 
-    ``"preconditioned"`` is a damped Gauss-Newton step in the dual, with the kernel of the weights
-    of the moment: for fixed activation patterns the network is linear in $W$, the minimiser is
-    ridge regression in closed form, and the weights go a part $0.35 / (1 + k / 10)$ of the way.
+    ``"preconditioned"`` is a Gauss-Newton step in the dual, with the kernel of the weights of the
+    moment: for fixed activation patterns the network is linear in $W$, the minimiser is ridge
+    regression in closed form, and the weights go a part $0.35 / (1 + k / 10)$ of the way.
 
     Parameters
     ----------
@@ -101,9 +102,13 @@ def train(
     TrainingError
         The outputs grow without bound, or the memory does not suffice.
 
-    Source: Zhang and Zhang 2022, Eq. (2) and (3); dual form and preconditioned step are ours.
+    Source: Zhang and Zhang 2022, Eq. (2) and (3); dual form, stopping rule and preconditioned step
+    are ours.
     """
     _check_problem(network, X, y, ridge, method)
+    if max_steps is not None:
+        _check.positive_integer("max_steps", max_steps)
+    _check.nonnegative("tolerance", tolerance)
     bound = float(torch.linalg.vector_norm(network.ntk(X), 1, dim=1).max()) + ridge
     descent = _Descent(network, X, y, ridge, method)
     C = descent.start()
@@ -139,18 +144,20 @@ def retrain_without(
 
     A cold start is the paper's definition, equation (7): from the same initial weights, by the same
     schedule as with all points. A warm start goes on from the trained weights, once with and once
-    without the point, by the same few small steps, and adds the difference to the trained network's
-    predictions: another definition, with less noise. Preconditioned steps $\eta_k$ go the part
-    $1 - \prod_k (1 - \eta_k)$ of the way, by which the difference is divided.
+    without the point, by the same steps, and adds the difference to the trained network's
+    predictions: another quantity, the response near the trained weights. Gradient descent repeats
+    its schedule; twelve small preconditioned steps $\eta_k$ go the part $1 - \prod_k (1 - \eta_k)$
+    of the way, by which the difference is divided. That is exact while no pattern flips.
 
     Parameters
     ----------
     network : the common start, not a trained network.
     X, y, ridge, method : as in `train`.
-    indices : the points to leave out, one at a time.
+    indices : the points to leave out, one at a time; none gives an empty result.
     X_test : (n_test, d).
     start : ``"cold"`` or ``"warm"``.
-    trained : result of `train` on all points with the same arguments, if it is there already.
+    trained : result of `train` on all points with the same arguments, if it is there already; by
+        default it is trained first, with the default number of steps and tolerance.
     finished : is called with the index and its (n_test,) predictions as soon as they are there, so
         that a caller can store them and later ask for the missing ones only.
     progress : show a progress bar.
@@ -172,8 +179,14 @@ def retrain_without(
     _check.require(start in ("cold", "warm"), "start", "'cold' or 'warm'", repr(start))
     network.check_input("X_test", X_test)
     chosen = _check.indices("indices", indices, len(X))
+    if not chosen:
+        return X_test.new_empty(0, len(X_test), *y.shape[1:])
     if trained is None:
         trained = train(network, X, y, ridge, method)
+    same = trained.report.method == method
+    _check.require(same, "trained", f"a network trained by {method}", trained.report.method)
+    expected, got = (len(X), len(network.W)), tuple(trained.coefficients.shape)
+    _check.require(got == expected, "trained", f"coefficients of shape {expected}", f"shape {got}")
     everything = _Descent(network, X, y, ridge, method)
     if start == "cold":
         sizes, C, part = trained.report.step_sizes, everything.start(), 1.0
@@ -222,9 +235,9 @@ class _Descent:
         """Take the steps; the coefficients after them, and the outputs of the training points."""
         try:
             C, Z = C.clone(), self.Z_start + self.G @ C
-            for step, size in enumerate(tqdm(step_sizes, disable=not progress)):
+            for size in tqdm(step_sizes, disable=not progress):
                 if not self._step(C, Z, size):
-                    raise TrainingError(f"{self.method}: the outputs ran away at step {step}")
+                    raise TrainingError(f"{self.method}: the outputs ran away; take a larger ridge")
             return C, torch.relu(Z) @ self.signs
         except RuntimeError as problem:
             if "memory" not in str(problem):
@@ -244,7 +257,7 @@ class _Descent:
             shrink, beta = 1 - size * self.ridge, size * (self.y - (A * Z) @ self.signs)
         C.mul_(shrink).addcmul_(A, (self.keep[:, :, None] * beta) @ self.signs.T)
         torch.matmul(self.G, C, out=Z).add_(self.Z_start)
-        return bool(beta.abs().max() < 1e6)
+        return bool(beta.abs().max() < 1e6 * (1 + self.y.abs().max()) / min(1, self.ridge))
 
     def _solve(self, A: Float[Tensor, "b n m"]) -> Float[Tensor, "b n c"]:
         """Ridge regression on the features of these activation patterns, about W(0)."""
@@ -298,6 +311,8 @@ def _warm_schedule(method: Method, sizes: Sequence[float]) -> tuple[Sequence[flo
 def _check_problem(network: TwoLayerReLU, X: Tensor, y: Tensor, ridge: float, method: str) -> None:
     """Refuse what `train` cannot work with, before any work is done."""
     known = ", ".join(METHODS)
+    fresh = not isinstance(network, TrainedTwoLayerReLU)
+    _check.require(fresh, "network", "an initial network", "a trained one")
     _check.require(method in METHODS, "method", f"one of {known}", repr(method))
     network.check_input("X", X)
     _check.tensor("y", y, (1, 2))
