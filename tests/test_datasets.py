@@ -15,7 +15,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pooch
 import pytest
@@ -48,15 +47,6 @@ CAR_PLANE, MINI = datasets.CUTS
 def _without_the_variable(monkeypatch):
     """A test says itself where the files are."""
     monkeypatch.delenv("INFLUENCE_DATA", raising=False)
-
-
-@pytest.fixture
-def _without_the_annotations():
-    """The library has to speak for itself where nobody enforces its annotations."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 # Stand-ins: 63 + 20 digits, a zero more than there are eights, and 5 x 20 + 20 photographs.
@@ -380,7 +370,7 @@ def test_mixture_says_what_it_is():
         (lambda: mixture(1, 1, seed=None), "seed: expected an integer from 0 to"),
     ],
 )
-@pytest.mark.usefixtures("_without_the_annotations")
+@pytest.mark.usefixtures("without_annotations")
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=r"^\w+: expected .*, got ") as caught:
         call()
