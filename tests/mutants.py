@@ -266,7 +266,7 @@ MUTANTS = [
         "out=Z).add_(shrink * self.Z_start)",
         TRAINING,
     ),
-    Mutant("point not left out", "training.py", "keep[0, i] = 0", "keep[0, i] = 1", TRAINING),
+    Mutant("point not left out", "training.py", "keep[:, i] = 0", "keep[:, i] = 1", TRAINING),
     Mutant(
         "outputs share their residual",
         "training.py",

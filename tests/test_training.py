@@ -233,6 +233,13 @@ def test_a_trained_network_is_no_start():
         train(train(network, X, y, RIDGE), X, y, RIDGE)
 
 
+def test_another_start_than_that_of_the_trained_network_is_refused():
+    network, X, y, X_test = problem()
+    other = TwoLayerReLU.initialise(6, 40, 1.0, seed=1)
+    with pytest.raises(ValueError, match="trained: expected training from this start"):
+        retrain_without(network, X, y, RIDGE, [0], X_test, trained=train(other, X, y, RIDGE))
+
+
 def test_leaving_out_nothing_gives_an_empty_result():
     network, X, y, X_test = problem(outputs=2)
     assert retrain_without(network, X, y, RIDGE, [], X_test).shape == (0, 3, 2)

@@ -7,6 +7,7 @@ $Z = X W^\\top = Z(0) + X X^\\top C$, and never forms a gradient of the shape of
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -187,6 +188,9 @@ def retrain_without(
     _check.require(same, "trained", f"a network trained by {method}", trained.report.method)
     expected, got = (len(X), len(network.W)), tuple(trained.coefficients.shape)
     _check.require(got == expected, "trained", f"coefficients of shape {expected}", f"shape {got}")
+    way = (network.W + trained.coefficients.T @ X - trained.W).abs().max()
+    here = way <= 1e3 * torch.finfo(X.dtype).eps * (1 + trained.W.abs().max())  # rounding
+    _check.require(bool(here), "trained", "training from this start on these inputs", "another one")
     everything = _Descent(network, X, y, ridge, method)
     if start == "cold":
         sizes, C, part = trained.report.step_sizes, everything.start(), 1.0
@@ -197,9 +201,7 @@ def retrain_without(
         base, stayed = (everything.predict(c, X_test) for c in (C, everything.run(C, sizes)[0]))
     results = []
     for i in tqdm(chosen, desc="left out", disable=not progress):
-        keep = X.new_ones(1, len(X))
-        keep[0, i] = 0
-        without = _Descent(network, X, y, ridge, method, keep)
+        without = everything.leaving_out(i)
         moved = without.predict(without.run(C, sizes)[0], X_test)
         results.append((base + (moved - stayed) / part)[0])
         if finished:
@@ -217,13 +219,19 @@ class _Descent:
         y: Float[Tensor, "n"] | Float[Tensor, "n c"],
         ridge: float,
         method: Method,
-        keep: Float[Tensor, "b n"] | None = None,
     ) -> None:
         self.network, self.X, self.ridge, self.method = network, X, ridge, method
         self.G, self.Z_start = X @ X.T, X @ network.W.T
         self.signs = network.a.reshape(len(network.a), -1) / math.sqrt(len(network.a))
         self.y = y.reshape(len(y), -1)
-        self.keep = X.new_ones(1, len(X)) if keep is None else keep
+        self.keep = X.new_ones(1, len(X))
+
+    def leaving_out(self, i: int) -> "_Descent":
+        """The same problem without a point; what does not depend on it is shared."""
+        other = copy(self)
+        other.keep = self.keep.clone()
+        other.keep[:, i] = 0
+        return other
 
     def start(self) -> Float[Tensor, "b n m"]:
         """The coefficients of networks that have not moved."""
