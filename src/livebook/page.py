@@ -85,6 +85,7 @@ def record(to: str, name: str, results: dict, device: torch.device, **parameters
         "wall_seconds": round(time.perf_counter() - STARTED, 1),
         "date": time.strftime("%Y-%m-%d"),
     }
+    environment["dtype"] = parameters.get("dtype", environment["dtype"])
     text = {"parameters": parameters, "provenance": environment, "results": results}
     write_atomically((ROOT / to / f"{name}.json", json.dumps(text, indent=1) + "\n"))
 
