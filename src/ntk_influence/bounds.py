@@ -1,7 +1,7 @@
 r"""Right-hand sides of the theorems and lemmas, with constants that can be evaluated.
 
-Throughout $c = 1 + \kappa / \sqrt{2\delta}$ bounds the root mean square residual at the start,
-$R = n c / (\lambda \sqrt m)$ the movement of a unit, and $p = 2R / (\kappa \sqrt{2\pi})$ the
+Throughout $\rho = 1 + \kappa / \sqrt{2\delta}$ bounds the root mean square residual at the start,
+$R = n \rho / (\lambda \sqrt m)$ the movement of a unit, and $p = 2R / (\kappa \sqrt{2\pi})$ the
 probability that a unit starts within $R$ of its kink. Three events fail with probability at most
 $\delta$ each, and a bound with at most the sum over those that it needs:
 
@@ -32,7 +32,7 @@ class Drift(NamedTuple):
 
 
 def lemma_1(n_train: int, width: int, scale: float, ridge: float, delta: float) -> float:
-    r"""Movement of any unit at any time: $\|w_r(t) - w_r(0)\| \le R = n c / (\lambda \sqrt m)$.
+    r"""Movement of any unit at any time: $\|w_r(t) - w_r(0)\| \le R = n \rho / (\lambda \sqrt m)$.
 
     Needs *start*, so that it holds with probability at least $1 - \delta$.
 
@@ -67,25 +67,25 @@ def lemma_2(n_train: int, width: int, scale: float, ridge: float, delta: float) 
 def lemma_3(n_train: int, width: int, scale: float, ridge: float, delta: float) -> float:
     r"""Distance of network and linearisation on the training set, in the 2-norm, at any time.
 
-    $E_3 = \frac1\lambda \bigl[ \frac{2 n^2 p}{\delta} \sqrt n\, c + \lambda\, n R \sqrt m\,
+    $E_3 = \frac1\lambda \bigl[ \frac{2 n^2 p}{\delta} \sqrt n\, \rho + \lambda\, n R \sqrt m\,
     \frac p\delta \bigr]$. Needs *start* and *train*, so that it holds with probability at least
     $1 - 2\delta$. Arguments, errors and source as in `lemma_1`.
     """
-    c, R, p = _constants(n_train, width, scale, ridge, delta)
+    rho, R, p = _constants(n_train, width, scale, ridge, delta)
     n, share = n_train, p / delta
-    return (2 * n**2 * share * sqrt(n) * c + ridge * n * R * sqrt(width) * share) / ridge
+    return (2 * n**2 * share * sqrt(n) * rho + ridge * n * R * sqrt(width) * share) / ridge
 
 
 def lemma_4(n_train: int, width: int, scale: float, ridge: float, delta: float) -> float:
     r"""Distance of network and linearisation at one test point, at any time.
 
-    $E_4 = \frac1\lambda \bigl[ \frac{2 n p}{\delta} \sqrt n\, c + \lambda R \sqrt m\, \frac p\delta
-    + \sqrt n\, E_3 \bigr]$. Needs *start*, *train* and *test*, so that it holds with probability
-    at least $1 - 3\delta$. Arguments, errors and source as in `lemma_1`.
+    $E_4 = \frac1\lambda \bigl[ \frac{2 n p}{\delta} \sqrt n\, \rho + \lambda R \sqrt m\,
+    \frac p\delta + \sqrt n\, E_3 \bigr]$. Needs *start*, *train* and *test*, so that it holds with
+    probability at least $1 - 3\delta$. Arguments, errors and source as in `lemma_1`.
     """
-    c, R, p = _constants(n_train, width, scale, ridge, delta)
+    rho, R, p = _constants(n_train, width, scale, ridge, delta)
     n, share = n_train, p / delta
-    drives = 2 * n * share * sqrt(n) * c + ridge * R * sqrt(width) * share
+    drives = 2 * n * share * sqrt(n) * rho + ridge * R * sqrt(width) * share
     return (drives + sqrt(n) * lemma_3(n, width, scale, ridge, delta)) / ridge
 
 
@@ -94,7 +94,7 @@ def theorem_1(n_train: int, width: int, scale: float, ridge: float, delta: float
 
     The sum of three bounds: `lemma_4`; the part of the start, $\frac{\kappa}{\sqrt{2\delta_5}}
     \bigl( 1 + \frac{\sqrt n}{2 \sqrt\lambda} \bigr)$; and that of the kernel of finite width,
-    $\frac{n h}{\lambda} \bigl( 1 + \frac{\sqrt n}{2 \sqrt{2\lambda}} \bigr)$ with $h = \sqrt{
+    $\frac{n \tau}{\lambda} \bigl( 1 + \frac{\sqrt n}{2 \sqrt{2\lambda}} \bigr)$ with $\tau = \sqrt{
     \log((n^2 + 3n) / \delta_5) / (2m)}$. Each of five events may fail with probability $\delta_5 =
     \delta / 5$: the three of `lemma_4`, $|f_0(x)| \le \kappa / \sqrt{2\delta_5}$, and Hoeffding's
     inequality for all kernel entries. So it holds with probability at least $1 - \delta$, for one
@@ -102,11 +102,12 @@ def theorem_1(n_train: int, width: int, scale: float, ridge: float, delta: float
 
     Source: Zhang and Zhang 2022, Theorem 1; the constants are ours.
     """
+    _constants(n_train, width, scale, ridge, delta)
     n, fifth = n_train, delta / 5
     linearisation = lemma_4(n, width, scale, ridge, fifth)
     start = scale / sqrt(2 * fifth) * (1 + sqrt(n / ridge) / 2)
-    h = sqrt(log((n**2 + 3 * n) / fifth) / (2 * width))
-    return linearisation + start + n * h / ridge * (1 + sqrt(n / (2 * ridge)) / 2)
+    tau = sqrt(log((n**2 + 3 * n) / fifth) / (2 * width))
+    return linearisation + start + n * tau / ridge * (1 + sqrt(n / (2 * ridge)) / 2)
 
 
 def theorem_2(C: float, gap_without: Gap, gap_with: Gap) -> Gap:
@@ -126,13 +127,13 @@ def theorem_2(C: float, gap_without: Gap, gap_with: Gap) -> Gap:
 def _constants(
     n: int, width: int, scale: float, ridge: float, delta: float
 ) -> tuple[float, float, float]:
-    """The numbers c, R and p of the head of this module."""
+    """The numbers rho, R and p of the head of this module."""
     _check.positive_integer("n_train", n)
     _check.positive_integer("width", width)
     for argument, value in (("scale", scale), ("ridge", ridge), ("delta", delta)):
         _check.nonnegative(argument, value)
         _check.require(value > 0, argument, "a number > 0", value)
     _check.require(delta < 1, "delta", "a number < 1", delta)
-    c = 1 + scale / sqrt(2 * delta)
-    R = n * c / (ridge * sqrt(width))
-    return c, R, 2 * R / (scale * sqrt(2 * pi))
+    rho = 1 + scale / sqrt(2 * delta)
+    R = n * rho / (ridge * sqrt(width))
+    return rho, R, 2 * R / (scale * sqrt(2 * pi))
