@@ -111,11 +111,12 @@ def theorem_1(n_train: int, width: int, scale: float, ridge: float, delta: float
 
 
 def theorem_2(C: float, gap_without: Gap, gap_with: Gap) -> Gap:
-    r"""Distance of influences: $(C + 1)(|f_{nn}^{\setminus i} - f_{ntk}^{\setminus i}| + |f_{nn} -
-    f_{ntk}|)$, where C bounds the absolute values of the four predictions at the test point.
+    r"""Distance of the influences of network and kernel, $(C + 1)$ times the sum of two gaps.
 
-    The gaps are numbers or tensors. Raises ``ValueError`` where something is negative or not
-    finite. Source: Zhang and Zhang 2022, Theorem 2.
+    The gaps are those of the predictions at the test point, $\lvert f_{nn}^{\setminus i} -
+    f_{ntk}^{\setminus i} \rvert$ and $\lvert f_{nn} - f_{ntk} \rvert$, and $C$ bounds the absolute
+    value of all four predictions. All are numbers, the gaps also tensors. Raises ``ValueError``
+    where something is negative or not finite. Source: Zhang and Zhang 2022, Theorem 2.
     """
     _check.nonnegative("C", C)
     for argument, gap in (("gap_without", gap_without), ("gap_with", gap_with)):
