@@ -15,7 +15,7 @@ class Mutant(NamedTuple):
 
 KERNELS, RIDGE, INFLUENCE = ("test_kernels.py",), ("test_ridge.py",), ("test_influence.py",)
 NETWORK, BAD_INPUT = ("test_network.py",), ("test_bad_input.py",)
-TRAINING = ("test_training.py",)
+TRAINING, BOUNDS = ("test_training.py",), ("test_bounds.py",)
 
 MUTANTS = [
     # The kernel, equation (4)
@@ -371,5 +371,182 @@ MUTANTS = [
         "size / 2, 2 * stretch, True",
         "size, stretch, True",
         TRAINING,
+    ),
+    # Bounds
+    Mutant(
+        "1/m for 1/sqrt(m) in the radius",
+        "bounds.py",
+        "R = n * rho / (ridge * sqrt(width))",
+        "R = n * rho / (ridge * width)",
+        BOUNDS,
+    ),
+    Mutant(
+        "radius without the ridge",
+        "bounds.py",
+        "R = n * rho / (ridge * sqrt(width))",
+        "R = n * rho / sqrt(width)",
+        BOUNDS,
+    ),
+    Mutant(
+        "sqrt(n) for n in the radius", "bounds.py", "R = n * rho /", "R = sqrt(n) * rho /", BOUNDS
+    ),
+    Mutant(
+        "half of the interval around a kink",
+        "bounds.py",
+        "return rho, R, 2 * R /",
+        "return rho, R, R /",
+        BOUNDS,
+    ),
+    Mutant(
+        "density of a variance for that of a scale",
+        "bounds.py",
+        "(scale * sqrt(2 * pi))",
+        "(scale**2 * sqrt(2 * pi))",
+        BOUNDS,
+    ),
+    Mutant(
+        "scale for its inverse in the density",
+        "bounds.py",
+        "R / (scale * sqrt(2 * pi))",
+        "R * scale / sqrt(2 * pi)",
+        BOUNDS,
+    ),
+    Mutant(
+        "sqrt(pi) for sqrt(2 pi) in the density",
+        "bounds.py",
+        "(scale * sqrt(2 * pi))",
+        "(scale * sqrt(pi))",
+        BOUNDS,
+    ),
+    Mutant(
+        "delta for its root in the start",
+        "bounds.py",
+        "rho = 1 + scale / sqrt(2 * delta)",
+        "rho = 1 + scale / (2 * delta)",
+        BOUNDS,
+    ),
+    Mutant(
+        "variance of the start without its half",
+        "bounds.py",
+        "rho = 1 + scale / sqrt(2 * delta)",
+        "rho = 1 + scale / sqrt(delta)",
+        BOUNDS,
+    ),
+    Mutant(
+        "labels forgotten in the residual",
+        "bounds.py",
+        "rho = 1 + scale /",
+        "rho = scale /",
+        BOUNDS,
+    ),
+    Mutant(
+        "Markov without delta",
+        "bounds.py",
+        "return Drift(2 * n**2 * share,",
+        "return Drift(2 * n**2 * p,",
+        BOUNDS,
+    ),
+    Mutant(
+        "one unit of a pair flips",
+        "bounds.py",
+        "return Drift(2 * n**2 * share,",
+        "return Drift(n**2 * share,",
+        BOUNDS,
+    ),
+    Mutant("Jacobian drift not rooted", "bounds.py", "sqrt(n * share), 2", "n * share, 2", BOUNDS),
+    Mutant(
+        "test kernel without the training points",
+        "bounds.py",
+        "2 * n * share, sqrt(share))",
+        "n * share, sqrt(share))",
+        BOUNDS,
+    ),
+    Mutant(
+        "test Jacobian of all points",
+        "bounds.py",
+        "2 * n * share, sqrt(share))",
+        "2 * n * share, sqrt(n * share))",
+        BOUNDS,
+    ),
+    Mutant(
+        "residual without sqrt(n), Lemma 3",
+        "bounds.py",
+        "2 * n**2 * share * sqrt(n) * rho",
+        "2 * n**2 * share * rho",
+        BOUNDS,
+    ),
+    Mutant(
+        "second drive without the ridge, Lemma 3",
+        "bounds.py",
+        "ridge * n * R * sqrt(width) * share",
+        "n * R * sqrt(width) * share",
+        BOUNDS,
+    ),
+    Mutant(
+        "second drive without sqrt(m), Lemma 3",
+        "bounds.py",
+        "ridge * n * R * sqrt(width) * share",
+        "ridge * n * R * share",
+        BOUNDS,
+    ),
+    Mutant(
+        "not divided by the ridge, Lemma 3",
+        "bounds.py",
+        "* sqrt(width) * share) / ridge\n",
+        "* sqrt(width) * share)\n",
+        BOUNDS,
+    ),
+    Mutant(
+        "gap of the training set forgotten, Lemma 4",
+        "bounds.py",
+        "(drives + sqrt(n) * lemma_3(n, width, scale, ridge, delta)) / ridge",
+        "drives / ridge",
+        BOUNDS,
+    ),
+    Mutant(
+        "gap without sqrt(n), Lemma 4",
+        "bounds.py",
+        "drives + sqrt(n) * lemma_3",
+        "drives + lemma_3",
+        BOUNDS,
+    ),
+    Mutant(
+        "second drive of all points, Lemma 4",
+        "bounds.py",
+        "+ ridge * R * sqrt(width) * share",
+        "+ ridge * n * R * sqrt(width) * share",
+        BOUNDS,
+    ),
+    Mutant(
+        "one delta for five events",
+        "bounds.py",
+        "fifth = n_train, delta / 5",
+        "fifth = n_train, delta",
+        BOUNDS,
+    ),
+    Mutant(
+        "four events for five",
+        "bounds.py",
+        "fifth = n_train, delta / 5",
+        "fifth = n_train, delta / 4",
+        BOUNDS,
+    ),
+    Mutant("start without its ridge", "bounds.py", "(1 + sqrt(n / ridge) / 2)", "1", BOUNDS),
+    Mutant("Hoeffding without its factor two", "bounds.py", "/ (2 * width))", "/ width)", BOUNDS),
+    Mutant("Hoeffding of the Gram matrix alone", "bounds.py", "n**2 + 3 * n", "n**2 + n", BOUNDS),
+    Mutant(
+        "limit kernel of diagonal one",
+        "bounds.py",
+        "(1 + sqrt(n / (2 * ridge)) / 2)",
+        "(1 + sqrt(n / ridge) / 2)",
+        BOUNDS,
+    ),
+    Mutant("C for C + 1", "bounds.py", "(C + 1) * (gap_without", "C * (gap_without", BOUNDS),
+    Mutant(
+        "gaps subtracted",
+        "bounds.py",
+        "(gap_without + gap_with)",
+        "(gap_without - gap_with)",
+        BOUNDS,
     ),
 ]

@@ -25,6 +25,7 @@ RIGHT = [
     "test_network.py",
     "test_bad_input.py",
     "test_training.py",
+    "test_bounds.py",
 ]
 SERVER = multiprocessing.get_context("forkserver")
 # torch.testing imports the last one when it is first called.

@@ -1,0 +1,140 @@
+r"""Right-hand sides of the theorems and lemmas, with constants that can be evaluated.
+
+Throughout $\rho = 1 + \kappa / \sqrt{2\delta}$ bounds the root mean square residual at the start,
+$R = n \rho / (\lambda \sqrt m)$ the movement of a unit, and $p = 2R / (\kappa \sqrt{2\pi})$ the
+probability that a unit starts within $R$ of its kink. Three events fail with probability at most
+$\delta$ each, and a bound with at most the sum over those that it needs:
+
+- *start*: the outputs at the training points satisfy $\|u(0)\|^2 \le n \kappa^2 / (2\delta)$;
+- *train*, *test*: the share of units within $R$ of their kink is at most $p / \delta$, on average
+  over the training points, and at the test point.
+"""
+
+from math import log, pi, sqrt
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import _check
+
+Gap = float | Float[Tensor, "..."]
+
+
+class Drift(NamedTuple):
+    """Bounds of Lemma 2: Frobenius norms on the training set, 1-norm and 2-norm at a test point."""
+
+    kernel: float
+    jacobian: float
+    test_kernel: float
+    test_jacobian: float
+
+
+def lemma_1(n_train: int, width: int, scale: float, ridge: float, delta: float) -> float:
+    r"""Movement of any unit at any time: $\|w_r(t) - w_r(0)\| \le R = n \rho / (\lambda \sqrt m)$.
+
+    Needs *start*, so that it holds with probability at least $1 - \delta$.
+
+    Parameters
+    ----------
+    n_train, width : numbers $n$ of training points and $m$ of units.
+    scale, ridge : $\kappa > 0$ of the initial weights, $\lambda > 0$.
+    delta : probability $\delta$ between 0 and 1 with which each event may fail.
+
+    Raises
+    ------
+    ValueError
+        A number out of its range.
+
+    Source: Zhang and Zhang 2022, Lemma 1, after Du et al. 2019; the constants are ours.
+    """
+    return _constants(n_train, width, scale, ridge, delta)[1]
+
+
+def lemma_2(n_train: int, width: int, scale: float, ridge: float, delta: float) -> Drift:
+    r"""Drift of kernel and Jacobian for all weights within $R$ of the start.
+
+    $\|K - K(0)\|_F \le 2 n^2 p / \delta$ and $\|J - J(0)\|_F \le \sqrt{n p / \delta}$ need *train*,
+    $\|k - k(0)\|_1 \le 2 n p / \delta$ *train* and *test*, $\|j - j(0)\| \le \sqrt{p / \delta}$
+    *test*. Arguments, errors and source as in `lemma_1`.
+    """
+    _, _, p = _constants(n_train, width, scale, ridge, delta)
+    n, share = n_train, p / delta
+    return Drift(2 * n**2 * share, sqrt(n * share), 2 * n * share, sqrt(share))
+
+
+def lemma_3(n_train: int, width: int, scale: float, ridge: float, delta: float) -> float:
+    r"""Distance of network and linearisation on the training set, in the 2-norm, at any time.
+
+    $E_3 = \frac1\lambda \bigl[ \frac{2 n^2 p}{\delta} \sqrt n\, \rho + \lambda\, n R \sqrt m\,
+    \frac p\delta \bigr]$. Needs *start* and *train*, so that it holds with probability at least
+    $1 - 2\delta$. Arguments, errors and source as in `lemma_1`.
+    """
+    rho, R, p = _constants(n_train, width, scale, ridge, delta)
+    n, share = n_train, p / delta
+    return (2 * n**2 * share * sqrt(n) * rho + ridge * n * R * sqrt(width) * share) / ridge
+
+
+def lemma_4(n_train: int, width: int, scale: float, ridge: float, delta: float) -> float:
+    r"""Distance of network and linearisation at one test point, at any time.
+
+    $E_4 = \frac1\lambda \bigl[ \frac{2 n p}{\delta} \sqrt n\, \rho + \lambda R \sqrt m\,
+    \frac p\delta + \sqrt n\, E_3 \bigr]$. Needs *start*, *train* and *test*, so that it holds with
+    probability at least $1 - 3\delta$. Arguments, errors and source as in `lemma_1`.
+    """
+    rho, R, p = _constants(n_train, width, scale, ridge, delta)
+    n, share = n_train, p / delta
+    drives = 2 * n * share * sqrt(n) * rho + ridge * R * sqrt(width) * share
+    return (drives + sqrt(n) * lemma_3(n, width, scale, ridge, delta)) / ridge
+
+
+def theorem_1(n_train: int, width: int, scale: float, ridge: float, delta: float) -> float:
+    r"""Distance $|f_{nn}(x) - f_{ntk}(x)|$ of the trained network and the kernel predictor.
+
+    The sum of three bounds: `lemma_4`; the part of the start, $\frac{\kappa}{\sqrt{2\delta_5}}
+    \bigl( 1 + \frac{\sqrt n}{2 \sqrt\lambda} \bigr)$; and that of the kernel of finite width,
+    $\frac{n \tau}{\lambda} \bigl( 1 + \frac{\sqrt n}{2 \sqrt{2\lambda}} \bigr)$ with $\tau = \sqrt{
+    \log((n^2 + 3n) / \delta_5) / (2m)}$. Each of five events may fail with probability $\delta_5 =
+    \delta / 5$: the three of `lemma_4`, $|f_0(x)| \le \kappa / \sqrt{2\delta_5}$, and Hoeffding's
+    inequality for all kernel entries. So it holds with probability at least $1 - \delta$, for one
+    $x$ chosen beforehand. Arguments and errors as in `lemma_1`.
+
+    Source: Zhang and Zhang 2022, Theorem 1; the constants are ours.
+    """
+    _constants(n_train, width, scale, ridge, delta)
+    n, fifth = n_train, delta / 5
+    linearisation = lemma_4(n, width, scale, ridge, fifth)
+    start = scale / sqrt(2 * fifth) * (1 + sqrt(n / ridge) / 2)
+    tau = sqrt(log((n**2 + 3 * n) / fifth) / (2 * width))
+    return linearisation + start + n * tau / ridge * (1 + sqrt(n / (2 * ridge)) / 2)
+
+
+def theorem_2(C: float, gap_without: Gap, gap_with: Gap) -> Gap:
+    r"""Distance of the influences of network and kernel, $(C + 1)$ times the sum of two gaps.
+
+    The gaps are those of the predictions at the test point, $\lvert f_{nn}^{\setminus i} -
+    f_{ntk}^{\setminus i} \rvert$ and $\lvert f_{nn} - f_{ntk} \rvert$, and $C$ bounds the absolute
+    value of all four predictions. All are numbers, the gaps also tensors. Raises ``ValueError``
+    where something is negative or not finite. Source: Zhang and Zhang 2022, Theorem 2.
+    """
+    _check.nonnegative("C", C)
+    for argument, gap in (("gap_without", gap_without), ("gap_with", gap_with)):
+        for extreme in torch.as_tensor(gap).aminmax():
+            _check.nonnegative(argument, float(extreme))
+    return (C + 1) * (gap_without + gap_with)
+
+
+def _constants(
+    n: int, width: int, scale: float, ridge: float, delta: float
+) -> tuple[float, float, float]:
+    """The numbers rho, R and p of the head of this module."""
+    _check.positive_integer("n_train", n)
+    _check.positive_integer("width", width)
+    for argument, value in (("scale", scale), ("ridge", ridge), ("delta", delta)):
+        _check.nonnegative(argument, value)
+        _check.require(value > 0, argument, "a number > 0", value)
+    _check.require(delta < 1, "delta", "a number < 1", delta)
+    rho = 1 + scale / sqrt(2 * delta)
+    R = n * rho / (ridge * sqrt(width))
+    return rho, R, 2 * R / (scale * sqrt(2 * pi))
