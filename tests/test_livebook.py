@@ -8,8 +8,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
-from livebook import run
+from livebook import Checkpoint, run
 from livebook.nbval_plugin import agree
 from livebook.paths import write_atomically
 
@@ -169,3 +170,19 @@ def test_nbval_finds_what_it_should(executed, tmp_path, old, new, outcome):
     notebook.write_text(executed.replace(old, new))
     result = nbval(notebook)
     assert result.returncode == outcome, result.stdout
+
+
+def test_a_checkpoint_gives_back_what_was_kept_under_the_same_facts(tmp_path):
+    kept = Checkpoint(str(tmp_path), width=10, ridge=1.0)
+    assert kept.load(3) is None
+    value = torch.tensor([1.0, 2.0], dtype=torch.float32)
+    kept.save(3, value)
+    assert torch.equal(Checkpoint(str(tmp_path), ridge=1.0, width=10).load(3), value)
+    assert Checkpoint(str(tmp_path), width=11, ridge=1.0).load(3) is None
+
+
+def test_a_checkpoint_without_a_place_keeps_nothing_for_the_next_run():
+    first = Checkpoint(None, width=10)
+    first.save("a", torch.zeros(2))
+    assert torch.equal(first.load("a"), torch.zeros(2))
+    assert Checkpoint(None, width=10).load("a") is None

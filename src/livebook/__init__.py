@@ -1,8 +1,17 @@
 """The book's own machinery: run chapters, judge claims, draw figures, check and build the site."""
 
-from .checkpoint import Checkpoint
 from .ledger import at_most, judge, verdicts
-from .page import contact_sheet, glue, pick_device, provenance, record, recorded, show, table
+from .page import (
+    Checkpoint,
+    contact_sheet,
+    glue,
+    pick_device,
+    provenance,
+    record,
+    recorded,
+    show,
+    table,
+)
 
 __all__ = [
     "Checkpoint",

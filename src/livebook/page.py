@@ -1,14 +1,20 @@
-"""What a chapter calls: device, source listings, numbers for the prose, figures, provenance."""
+"""What a chapter calls: device, source listings, numbers for the prose, figures, records."""
 
 import ast
+import hashlib
 import inspect
+import io
 import json
 import platform
+import shutil
 import subprocess
+import tempfile
 import textwrap
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +22,9 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from .paths import RECORDED, ROOT, write_atomically
+from ntk_influence import network, training
+
+from .paths import BUILD, RECORDED, ROOT, write_atomically
 
 STARTED = time.perf_counter()
 plt.style.use(ROOT / "matplotlibrc")
@@ -94,6 +102,32 @@ def recorded(name: str) -> dict | None:
     """The recorded results of that name, or None where nobody has run them."""
     path = RECORDED / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+class Checkpoint:
+    """Tensors of a long run by name, in a folder for each set of facts and each state of the code.
+
+    ``to`` starts at the root of the book; with None the folder is new and goes with the object.
+    """
+
+    def __init__(self, to: str | None, **facts: object) -> None:
+        code = inspect.getsource(training) + inspect.getsource(network)
+        digest = hashlib.sha256((json.dumps(facts, sort_keys=True) + code).encode()).hexdigest()
+        BUILD.mkdir(exist_ok=True)
+        self.folder = ROOT / to / digest[:16] if to else Path(tempfile.mkdtemp(dir=BUILD))
+        if not to:
+            weakref.finalize(self, shutil.rmtree, self.folder)
+
+    def save(self, name: object, value: torch.Tensor) -> None:
+        """Keep a tensor; nothing half-written is ever left."""
+        buffer = io.BytesIO()
+        np.save(buffer, value.cpu().numpy())
+        write_atomically((self.folder / f"{name}.npy", buffer.getvalue()))
+
+    def load(self, name: object) -> torch.Tensor | None:
+        """The tensor of that name, or None if it is not there yet."""
+        path = self.folder / f"{name}.npy"
+        return torch.from_numpy(np.load(path, allow_pickle=False)) if path.exists() else None
 
 
 def _environment(device: torch.device) -> dict[str, str]:

@@ -1,0 +1,106 @@
+"""What training costs: a step over its matrix products, implicit steps over gradient descent, and a
+retraining inside a sweep over one by itself.
+
+``python benchmarks/training.py [--n N] [--width M] [--to FOLDER]`` writes ``bench_training.json``.
+"""
+
+import argparse
+from statistics import median
+
+import torch
+from bench import seconds
+
+import livebook as book
+import ntk_influence as ni
+from ntk_influence.training import Step, _Descent, _pairs
+
+DTYPE, REPEATS = torch.float32, 5
+
+
+def problem(n: int, width: int, ridge: float) -> tuple:
+    """A start, digits, and labels that tell even from odd: real images make training stiff."""
+    d = ni.datasets.load("mnist-5k", n, 1)
+    start = ni.TwoLayerReLU.initialise(d.X.shape[1], width, 0.1, 0, dtype=DTYPE)
+    return start, d.X.to(DTYPE), (1 - 2 * (d.labels % 2)).to(DTYPE), ridge
+
+
+def products(descent: _Descent, A: torch.Tensor, D: torch.Tensor, implicit: bool) -> None:
+    """The matrix products and the factorisation in one step, and nothing else."""
+    if implicit:
+        K = _pairs(A)
+        K.diagonal(dim1=1, dim2=2).add_(len(K) * A.shape[2])
+        torch.linalg.cholesky(K)
+    descent._push(descent._pull(D))
+
+
+def step_over_products(n: int, width: int) -> dict[str, float]:
+    """Share of a step that its products take, for each method."""
+    descent = _Descent(*problem(n, width, 1.0))
+    steps = {"gradient_descent": Step(1e-3), "preconditioned": Step(1.0, damping=10.0)}
+    M, Z = descent.start(), descent.Z_start[None].clone()
+    A, D = (Z >= 0).to(DTYPE), Z.clone()
+    shares = {}
+    for name, step in steps.items():
+        implicit, times = name == "preconditioned", []
+        for _ in range(REPEATS + 1):
+            bare = seconds(products, descent, A, D, implicit)
+            times.append(bare / seconds(descent._take, step, M, Z))
+        shares[name] = median(times[1:])
+    return shares
+
+
+def implicit_over_descent(n: int, width: int, ridge: float) -> dict[str, float]:
+    """Time and steps of gradient descent over those of implicit steps, each to its end."""
+    given = problem(n, width, ridge)
+    runs, took = {}, {}
+    for name in ("preconditioned", "gradient_descent"):
+
+        def run(name: str = name) -> None:
+            runs[name] = ni.train(*given, method=name)
+
+        took[name] = seconds(run)
+    steps = {name: trained.report.steps for name, trained in runs.items()}
+    largest = float(torch.linalg.eigvalsh(given[0].ntk(given[1]).double())[-1])
+    f, g = (trained.predict(given[1]) for trained in runs.values())
+    return {
+        "n": n,
+        "ridge": ridge,
+        "stiffness": largest / ridge,
+        "time": took["gradient_descent"] / took["preconditioned"],
+        "steps": steps["gradient_descent"] / steps["preconditioned"],
+        "apart": float((f - g).norm() / (g - given[0].predict(given[1])).norm()),
+    }
+
+
+def retraining_in_a_sweep(n: int, width: int) -> float:
+    """Time of one point in a sweep over that of training without it from nothing."""
+    start, X, y, ridge = problem(n, width, 10.0)
+    trained = ni.train(start, X, y, ridge, "preconditioned", max_steps=10)
+    arguments = (start, X, y, ridge, [0, 1, 2], X[:100], "preconditioned", "cold", trained)
+    alone = seconds(ni.train, start, X[1:], y[1:], ridge, "preconditioned", 10)
+    return seconds(ni.retrain_without, *arguments) / 3 / alone
+
+
+def main() -> None:
+    """Measure and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, default=2000)
+    parser.add_argument("--width", type=int, default=4000)
+    parser.add_argument("--to", default="data/recorded", help="folder for bench_training.json")
+    options = parser.parse_args()
+    n, width = options.n, options.width
+    cases = [(n // 8, 10.0), (n // 8, 1.0), (n // 2, 10.0), (n, 10.0)]
+    results = {
+        "step": step_over_products(n, width),
+        "methods": [implicit_over_descent(k, width, ridge) for k, ridge in cases],
+        "sweep": retraining_in_a_sweep(n, width),
+    }
+    facts = dict(
+        n=n, width=width, dtype=str(DTYPE), threads=torch.get_num_threads(), data="mixture"
+    )
+    book.record(options.to, "bench_training", results, torch.device("cpu"), **facts)
+    print(results)
+
+
+if __name__ == "__main__":
+    main()
