@@ -151,6 +151,7 @@ def measure_finite(n: int, width: int, n_test: int = 500) -> dict:
         runs["floor"].append(seconds(finite_floor, network, d.X, d.X_test))
         runs["total"].append(seconds(ni.finite_width.ihvp_influence, *ihvp))
     t = {name: median(times[1:]) for name, times in runs.items()}
+    conjugate_gradients(network, d.X[:8], d.X_test[:1])  # loads what autograd needs
     started = time.perf_counter()
     steps = conjugate_gradients(network, d.X, d.X_test[:1])
     one = time.perf_counter() - started
