@@ -16,6 +16,7 @@ class Mutant(NamedTuple):
 KERNELS, RIDGE, INFLUENCE = ("test_kernels.py",), ("test_ridge.py",), ("test_influence.py",)
 NETWORK, BAD_INPUT = ("test_network.py",), ("test_bad_input.py",)
 TRAINING, BOUNDS = ("test_training.py",), ("test_bounds.py",)
+FINITE = ("test_finite_width.py",)
 
 MUTANTS = [
     # The kernel, equation (4)
@@ -548,5 +549,176 @@ MUTANTS = [
         "(gap_without + gap_with)",
         "(gap_without - gap_with)",
         BOUNDS,
+    ),
+    # Finite width, equation (12)
+    Mutant(
+        "h for 1 - h at finite width",
+        "finite_width.py",
+        "torch.linalg.solve(ridge * blocks, left)",
+        "torch.linalg.solve(torch.eye(c).to(blocks) - ridge * blocks, left)",
+        FINITE,
+    ),
+    Mutant(
+        "P for 1 - h at finite width",
+        "finite_width.py",
+        "solve(ridge * blocks, left)",
+        "solve(blocks, left)",
+        FINITE,
+    ),
+    Mutant(
+        "correction reversed at finite width",
+        "finite_width.py",
+        "if correct_leverage",
+        "if not correct_leverage",
+        FINITE,
+    ),
+    Mutant(
+        "correction of each output by itself",
+        "finite_width.py",
+        "solve(ridge * blocks, left)",
+        "solve(ridge * blocks * torch.eye(c).to(blocks), left)",
+        FINITE,
+    ),
+    Mutant(
+        "outputs of another point in the correction",
+        "finite_width.py",
+        "P.reshape(n, c, n, c).diagonal(dim1=0, dim2=2)",
+        "P.reshape(c, n, c, n).diagonal(dim1=1, dim2=3)",
+        FINITE,
+    ),
+    Mutant(
+        "no ridge in the Hessian",
+        "finite_width.py",
+        "y.flatten(), ridge).inverse",
+        "y.flatten(), 1e-9).inverse",
+        FINITE,
+    ),
+    Mutant(
+        "ridge of a mean loss in the Hessian",
+        "finite_width.py",
+        "y.flatten(), ridge).inverse",
+        "y.flatten(), n * ridge).inverse",
+        FINITE,
+    ),
+    Mutant(
+        "ridge divided by n in the Hessian",
+        "finite_width.py",
+        "y.flatten(), ridge).inverse",
+        "y.flatten(), ridge / n).inverse",
+        FINITE,
+    ),
+    Mutant(
+        "scores transposed",
+        "finite_width.py",
+        "return terms.reshape(n, c, n_test, c).sum(dim=(1, 3))",
+        "return terms.reshape(n, c, n_test, c).sum(dim=(1, 3)).T.reshape(n, n_test)",
+        FINITE,
+    ),
+    Mutant(
+        "outputs averaged at finite width",
+        "finite_width.py",
+        "c).sum(dim=(1, 3))",
+        "c).mean(dim=(1, 3))",
+        FINITE,
+    ),
+    Mutant(
+        "outputs not coupled",
+        "finite_width.py",
+        "return terms.reshape(n, c, n_test, c).sum(dim=(1, 3))",
+        "return terms.reshape(n, c, n_test, c).diagonal(dim1=1, dim2=3).sum(dim=2)",
+        FINITE,
+    ),
+    Mutant(
+        "train residual alone has its sign changed",
+        "finite_width.py",
+        "left, right = residual[:n], residual[n:]",
+        "left, right = -residual[:n], residual[n:]",
+        FINITE,
+    ),
+    Mutant(
+        "outputs plus labels",
+        "finite_width.py",
+        "residual = f - torch.cat",
+        "residual = f + torch.cat",
+        FINITE,
+    ),
+    Mutant(
+        "residual of the test point forgotten",
+        "finite_width.py",
+        ".mul_(right.reshape(1, -1))",
+        "",
+        FINITE,
+    ),
+    Mutant(
+        "test gradient without the inverse Hessian",
+        "finite_width.py",
+        "(P @ K[n * c :].T)",
+        "K[n * c :].T.clone()",
+        FINITE,
+    ),
+    Mutant(
+        "leverage is 1 - h at finite width",
+        "finite_width.py",
+        "ridge).leverage",
+        "ridge).leverage.mul(-1).add(1)",
+        FINITE,
+    ),
+    Mutant(
+        "leverage summed over outputs",
+        "finite_width.py",
+        "h.reshape(f.shape).mean(dim=1)",
+        "h.reshape(f.shape).sum(dim=1)",
+        FINITE,
+    ),
+    Mutant(
+        "points of the leverage mixed",
+        "finite_width.py",
+        "h.reshape(f.shape).mean(dim=1)",
+        "h.reshape(f.shape[::-1]).mean(dim=0)",
+        FINITE,
+    ),
+    Mutant(
+        "kernel without the signs of the outputs",
+        "finite_width.py",
+        "* s.T.float())",
+        "* s.T.float().abs())",
+        FINITE,
+    ),
+    Mutant(
+        "the limit kernel in the place of the network's",
+        "finite_width.py",
+        "gram.mul_(pairs).div_(len(a))",
+        "gram.mul_((torch.pi - gram.clamp(-1, 1).arccos()) / (2 * torch.pi))",
+        FINITE,
+    ),
+    Mutant(
+        "kernel of the units of the last block",
+        "finite_width.py",
+        "pairs.addmm_(A, A[: c * n].T)",
+        "pairs = A @ A[: c * n].T",
+        FINITE,
+    ),
+    Mutant(
+        "1/m for 1/sqrt(m) at finite width",
+        "finite_width.py",
+        "f / math.sqrt(len(a))",
+        "f / len(a)",
+        FINITE,
+    ),
+    Mutant(
+        "kernel summed over units at finite width",
+        "finite_width.py",
+        "mul_(pairs).div_(len(a))",
+        "mul_(pairs)",
+        FINITE,
+    ),
+    Mutant(
+        "kernel of the initial weights",
+        "finite_width.py",
+        "    residual = f - torch",
+        "    start = TwoLayerReLU(network.W - network.movement.mT @ X, network.a)\n"
+        "    K = _outputs_and_kernel(start, torch.cat([X, X_test]), len(X))[1]\n"
+        "    residual = f - torch",
+        FINITE,
     ),
 ]

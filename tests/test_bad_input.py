@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from ntk_influence import (
     TwoLayerReLU,
     _check,
+    finite_width,
     fit_kernel_ridge,
     ihvp_influence,
     leave_group_out,
@@ -28,6 +29,10 @@ K, y, k_test, y_test = PROBLEM.K, PROBLEM.y, PROBLEM.k_test, PROBLEM.y_test
 MODEL = PROBLEM.fit()
 MODEL_OF_TWO = make_problem(n=6, n_test=3, outputs=2).fit()
 NETWORK = TwoLayerReLU.initialise(4, 8, 0.3, 0)
+
+
+def ihvp(X=X, y=y, X_test=Z, y_test=y_test, ridge=0.1):
+    return finite_width.ihvp_influence(NETWORK, X, y, ridge, X_test, y_test)
 
 
 def with_entries(tensor: torch.Tensor, *entries: float) -> torch.Tensor:
@@ -75,6 +80,11 @@ TAKES_A_TENSOR = {
     "loo_influence y_test": ("y_test", y_test, lambda bad: loo_influence(MODEL, k_test, bad)),
     "ihvp_influence k_test": ("k_test", k_test, lambda bad: ihvp_influence(MODEL, bad, y_test)),
     "ihvp_influence y_test": ("y_test", y_test, lambda bad: ihvp_influence(MODEL, k_test, bad)),
+    "finite_width ihvp_influence X": ("X", X, lambda bad: ihvp(X=bad)),
+    "finite_width ihvp_influence y": ("y", y, lambda bad: ihvp(y=bad)),
+    "finite_width ihvp_influence X_test": ("X_test", Z, lambda bad: ihvp(X_test=bad)),
+    "finite_width ihvp_influence y_test": ("y_test", y_test, lambda bad: ihvp(y_test=bad)),
+    "finite_width leverage X": ("X", X, lambda bad: finite_width.leverage(NETWORK, bad, 0.1)),
     "network predict X": ("X", X, lambda bad: NETWORK.predict(bad)),
     "network features X": ("X", X, lambda bad: NETWORK.features(bad)),
     "network ntk X": ("X", X, lambda bad: NETWORK.ntk(bad)),
@@ -162,6 +172,44 @@ BAD_VALUES = {
         "X",
         "4 columns",
         "(3, 5)",
+    ),
+    "IHVP with too few labels": (lambda: ihvp(y=y[:5]), "y", "shape (6,)", "(5,)"),
+    "IHVP with labels of two outputs": (
+        lambda: ihvp(y=y.repeat(2, 1).T),
+        "y",
+        "shape (6,)",
+        "(6, 2)",
+    ),
+    "IHVP with test labels as a column": (
+        lambda: ihvp(y_test=y_test[:, None]),
+        "y_test",
+        "shape (3,)",
+        "(3, 1)",
+    ),
+    "IHVP with test inputs of another dimension": (
+        lambda: ihvp(X_test=unit_rows(3, 5)),
+        "X_test",
+        "4 columns",
+        "(3, 5)",
+    ),
+    "IHVP without ridge": (lambda: ihvp(ridge=0), "ridge", "> 0", "0"),
+    "IHVP with a ridge that is lost in the rounding": (
+        lambda: finite_width.ihvp_influence(NETWORK, X.repeat(2, 1), y.repeat(2), 1e-16, Z, y_test),
+        "ridge",
+        "safely invertible",
+        "1e-16",
+    ),
+    "leverage with a negative ridge": (
+        lambda: finite_width.leverage(NETWORK, X, -1.0),
+        "ridge",
+        ">= 0",
+        "-1.0",
+    ),
+    "leverage without ridge": (
+        lambda: finite_width.leverage(NETWORK, X, 0.0),
+        "ridge",
+        "> 0",
+        "0.0",
     ),
     "negative ridge": (lambda: fit_kernel_ridge(K, y, -0.1), "ridge", ">= 0", "-0.1"),
     "NaN ridge": (lambda: fit_kernel_ridge(K, y, nan), "ridge", "finite", "nan"),

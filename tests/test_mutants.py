@@ -26,6 +26,7 @@ RIGHT = [
     "test_bad_input.py",
     "test_training.py",
     "test_bounds.py",
+    "test_finite_width.py",
 ]
 SERVER = multiprocessing.get_context("forkserver")
 # torch.testing imports the last one when it is first called.

@@ -4,7 +4,7 @@ Influence matrices are ``(n_train, n_test)``. Positive means that removing the t
 raises the test loss: the point is helpful. Losses are sums of halves of squares, never means.
 """
 
-from . import bounds, datasets
+from . import bounds, datasets, finite_width
 from .influence import ihvp_influence, leave_group_out, leave_one_out, loo_influence
 from .kernels import relu_ntk
 from .network import TwoLayerReLU
@@ -18,6 +18,7 @@ __all__ = [
     "TwoLayerReLU",
     "bounds",
     "datasets",
+    "finite_width",
     "fit_kernel_ridge",
     "ihvp_influence",
     "leave_group_out",
