@@ -1,9 +1,9 @@
 r"""Right-hand sides of the theorems and lemmas, with constants that can be evaluated.
 
 In the lemmas and Theorem 1, $\rho = 1 + \kappa / \sqrt{2\delta}$ bounds the root mean square
-residual at the start, $R = n \rho / (\lambda \sqrt m)$ the movement of a unit, and $p = 2R / (\kappa
-\sqrt{2\pi})$ the probability that a unit starts within $R$ of its kink. Three events fail with
-probability at most $\delta$ each, and a bound with at most the sum over those that it needs:
+residual at the start, $R = n \rho / (\lambda \sqrt m)$ the movement of a unit, and $p$, equal to
+$2R / (\kappa \sqrt{2\pi})$, the probability that a unit starts within $R$ of its kink. Three events
+fail with probability at most $\delta$ each, and a bound with at most the sum over those it needs:
 
 - *start*: the outputs at the training points satisfy $\|u(0)\|^2 \le n \kappa^2 / (2\delta)$;
 - *train*, *test*: the share of units within $R$ of their kink is at most $p / \delta$, on average
