@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from problems import make_problem
 
-from ntk_influence import TwoLayerReLU, bounds, fit_kernel_ridge, relu_ntk
+from ntk_influence import TwoLayerReLU, bounds, datasets, fit_kernel_ridge, relu_ntk
 
 GIVEN = {"n_train": 4, "width": 100, "scale": 0.5, "ridge": 2.0, "delta": 0.125}
+K_3 = torch.eye(3, dtype=torch.float64)
 ALL = ("lemma_1", "lemma_2", "lemma_3", "lemma_4", "theorem_1")
 
 
@@ -191,7 +193,130 @@ def test_theorem_2_holds_for_random_predictions():
     assert bounds.theorem_2(1.0, 0.25, 0.5) == 1.5
 
 
+# Theorems 3 and 4: the leverage
+
+
+def leverage(K, ridge):
+    """Diagonal of K (K + ridge I)^-1, by brute force."""
+    return (K @ torch.linalg.inv(K + ridge * torch.eye(len(K), dtype=K.dtype))).diagonal()
+
+
+def kernels():
+    """Kernels of random points, some of them repeated, each with a weak and a strong ridge."""
+    for seed in range(30):
+        K = make_problem(n=2 + seed % 9, copies=seed % 3, dim=2 + seed % 4, seed=seed).K
+        yield from ((K, ridge) for ridge in (1e-3, 0.3, 40.0))
+
+
+def test_theorem_3_by_hand():
+    eigenvalues = torch.tensor([3.0, 0.5, 1.0], dtype=torch.float64)
+    assert bounds.theorem_3(eigenvalues, 2.0) == pytest.approx((0.2, 0.6), rel=1e-12)
+    assert bounds.theorem_3(eigenvalues - 0.5 - 1e-16, 2.0).low == 0
+
+
+def test_theorem_3_holds_and_is_reached():
+    for K, ridge in kernels():
+        h = leverage(K, ridge)
+        low, high = bounds.theorem_3(torch.linalg.eigvalsh(K), ridge)
+        assert low - 1e-9 <= h.min() <= h.max() <= high + 1e-9
+    eigenvalues = torch.tensor([0.1, 2.0, 7.0], dtype=torch.float64)
+    h = leverage(eigenvalues.diag(), 0.7)
+    low, high = bounds.theorem_3(eigenvalues, 0.7)
+    assert (float(h.min()), float(h.max())) == pytest.approx((low, high), rel=1e-12)
+
+
+def test_any_set_bounds_the_leverage():
+    generator = torch.Generator().manual_seed(0)
+    for K, ridge in kernels():
+        h = leverage(K, ridge)
+        for i in range(len(K)):
+            size = int(torch.randint(1, len(K) + 1, (1,), generator=generator))
+            S = torch.randperm(len(K), generator=generator)[:size].tolist()
+            rarity, distance = bounds.leverage_on_set(K, ridge, S, i)
+            assert h[i] <= rarity + distance + 1e-9
+            # The cost of the weights 1 / n_S, and the features from a factor of the kernel.
+            c = torch.zeros(len(K), dtype=K.dtype)
+            c[S] = 1 / size
+            phi = torch.linalg.eigh(K)
+            phi = phi.eigenvectors * phi.eigenvalues.clamp(min=0).sqrt()
+            assert rarity == pytest.approx(float(c @ c), rel=1e-12)
+            assert distance == pytest.approx(
+                float((phi[i] - phi.T @ c).square().sum()) / ridge, rel=1e-6, abs=1e-9
+            )
+
+
+def test_copies_of_a_point_bound_it_by_their_number():
+    """h = 1 / (n + 2 lambda) for n copies, and the bound is 1 / n whatever the ridge."""
+    K = torch.full((8, 8), 0.5, dtype=torch.float64)
+    assert bounds.leverage_on_set(K, 0.25, range(8), 3) == (1 / 8, 0.0)
+    assert leverage(K, 0.25)[3] == pytest.approx(1 / 8.5, rel=1e-12)
+
+
+def test_theorem_4_by_hand():
+    """n p = 50, log(1 / delta) = 1 and an angle of 60 degrees."""
+    radius, delta = 2 * math.sin(math.pi / 12), math.exp(-1)
+    rarity, distance = bounds.theorem_4(200, 0.25, radius, 2.0, delta)
+    assert rarity == pytest.approx(1 / 40, rel=1e-12)
+    assert distance == pytest.approx((1 - 2 / 3 / 2) / 2, rel=1e-12)
+    assert bounds.theorem_4(10, 0.01, 0.1, 1.0, 0.5).rarity == 1
+
+
+def test_the_distance_of_theorem_4_is_that_of_opposite_points_in_feature_space():
+    """Points on both sides of a centre: 1 - 2 K(x, x'), which the mean of two has a quarter of."""
+    for radius in (0.01, 0.2, 0.7):
+        half = 2 * math.asin(radius / 2)
+        X = [[math.cos(half), math.sin(half)], [math.cos(half), -math.sin(half)]]
+        K = relu_ntk(torch.tensor(X, dtype=torch.float64))
+        squared = 1 - 2 * float(K[0, 1])
+        assert bounds.theorem_4(5, 1.0, radius, 1.0, 0.5).distance == pytest.approx(squared)
+        near = bounds.leverage_on_set(K, 1.0, [0, 1], 0).distance
+        assert near == pytest.approx(squared / 4, rel=1e-9)
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.01, 0.3])
+def test_theorem_4_holds_on_mixtures_as_often_as_it_says(radius):
+    """With delta of one half the number of points fails now and then; the bound rarely does."""
+    probabilities, ridge, failed, few = (0.5, 0.3, 0.1, 0.1), 0.5, [], []
+    for seed in range(25):
+        data = datasets.mixture(80, 1, probabilities, radius, dim=5, seed=seed)
+        h = leverage(relu_ntk(data.X), ridge)
+        for j, p in enumerate(probabilities):
+            own = h[data.labels == j]
+            bound = bounds.theorem_4(80, p, radius, ridge, 0.5)
+            failed.append(bool((own > sum(bound)).any()))
+            few.append(len(own) < 1 / bound.rarity)
+    assert sum(failed) <= sum(few) <= 0.5 * len(few)
+    assert sum(few) > 0
+
+
 # Bad input
+
+
+@pytest.mark.usefixtures("without_annotations")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bounds.theorem_3(K_3[0], 0.0), "ridge: expected a number > 0, got 0"),
+        (lambda: bounds.theorem_3(K_3, 1.0), "eigenvalues: expected 1 axes"),
+        (lambda: bounds.theorem_3(K_3[0] / 0, 1.0), "eigenvalues: expected finite entries"),
+        (lambda: bounds.leverage_on_set(K_3, 0.0, [0], 0), "ridge: expected a number > 0"),
+        (lambda: bounds.leverage_on_set(K_3[:2], 1.0, [0], 0), "K: expected a square matrix"),
+        (lambda: bounds.leverage_on_set(K_3, 1.0, [], 0), "group: expected at least one index"),
+        (lambda: bounds.leverage_on_set(K_3, 1.0, [0, 3], 0), "group: expected indices from 0"),
+        (lambda: bounds.leverage_on_set(K_3, 1.0, [1, 1], 0), "group: expected distinct"),
+        (lambda: bounds.leverage_on_set(K_3, 1.0, [0], -1), "i: expected indices from 0 to 2"),
+        (lambda: bounds.theorem_4(0, 0.5, 0.1, 1.0, 0.5), "n_train: expected an integer >= 1"),
+        (lambda: bounds.theorem_4(5, 0.0, 0.1, 1.0, 0.5), "probability: expected a number > 0"),
+        (lambda: bounds.theorem_4(5, 1.5, 0.1, 1.0, 0.5), "probability: expected a number <= 1"),
+        (lambda: bounds.theorem_4(5, 0.5, -0.1, 1.0, 0.5), "radius: expected a finite number"),
+        (lambda: bounds.theorem_4(5, 0.5, 0.8, 1.0, 0.5), "radius: expected a number <= 0.765"),
+        (lambda: bounds.theorem_4(5, 0.5, 0.1, 0.0, 0.5), "ridge: expected a number > 0"),
+        (lambda: bounds.theorem_4(5, 0.5, 0.1, 1.0, 1.0), "delta: expected a number < 1, got 1"),
+    ],
+)
+def test_theorems_3_and_4_refuse_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 @pytest.mark.usefixtures("without_annotations")

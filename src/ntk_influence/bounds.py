@@ -1,16 +1,17 @@
 r"""Right-hand sides of the theorems and lemmas, with constants that can be evaluated.
 
-Throughout $\rho = 1 + \kappa / \sqrt{2\delta}$ bounds the root mean square residual at the start,
-$R = n \rho / (\lambda \sqrt m)$ the movement of a unit, and $p = 2R / (\kappa \sqrt{2\pi})$ the
-probability that a unit starts within $R$ of its kink. Three events fail with probability at most
-$\delta$ each, and a bound with at most the sum over those that it needs:
+In the lemmas and Theorem 1, $\rho = 1 + \kappa / \sqrt{2\delta}$ bounds the root mean square
+residual at the start, $R = n \rho / (\lambda \sqrt m)$ the movement of a unit, and $p$, equal to
+$2R / (\kappa \sqrt{2\pi})$, the probability that a unit starts within $R$ of its kink. Three events
+fail with probability at most $\delta$ each, and a bound with at most the sum over those it needs:
 
 - *start*: the outputs at the training points satisfy $\|u(0)\|^2 \le n \kappa^2 / (2\delta)$;
 - *train*, *test*: the share of units within $R$ of their kink is at most $p / \delta$, on average
   over the training points, and at the test point.
 """
 
-from math import log, pi, sqrt
+from collections.abc import Sequence
+from math import asin, cos, log, pi, sin, sqrt
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,20 @@ class Drift(NamedTuple):
     jacobian: float
     test_kernel: float
     test_jacobian: float
+
+
+class Range(NamedTuple):
+    """Bounds of Theorem 3 on every ridge leverage."""
+
+    low: float
+    high: float
+
+
+class Terms(NamedTuple):
+    """The two terms of an upper bound on a ridge leverage, which is their sum."""
+
+    rarity: float
+    distance: float
 
 
 def lemma_1(n_train: int, width: int, scale: float, ridge: float, delta: float) -> float:
@@ -125,6 +140,95 @@ def theorem_2(C: float, gap_without: Gap, gap_with: Gap) -> Gap:
     return (C + 1) * (gap_without + gap_with)
 
 
+def theorem_3(eigenvalues: Float[Tensor, "n"], ridge: float) -> Range:
+    r"""Range of the ridge leverages, $\frac{\mu}{\mu + \lambda}$ at the extreme eigenvalues of $K$.
+
+    Parameters
+    ----------
+    eigenvalues : (n,) those of $K$, in any order; negative ones, which are rounding, count as 0.
+    ridge : $\lambda > 0$, on the scale of a *sum* of halved squares.
+
+    Raises
+    ------
+    ValueError
+        A ridge that is not positive; eigenvalues that are not finite or of another shape.
+
+    Source: Zhang and Zhang 2022, Theorem 3; the leverage is that of Cook 1977.
+    """
+    _check.tensor("eigenvalues", eigenvalues, (1,))
+    _positive("ridge", ridge)
+    extremes = (max(float(mu), 0.0) for mu in eigenvalues.aminmax())
+    return Range(*(mu / (mu + ridge) for mu in extremes))
+
+
+def leverage_on_set(K: Float[Tensor, "n n"], ridge: float, group: Sequence[int], i: int) -> Terms:
+    r"""Bound on $h_i$ by any set $S$ of points: $\frac{1}{n_S} + \frac{\epsilon^2}{\lambda}$.
+
+    $\epsilon^2 = \|\phi_i - \bar\phi_S\|^2 = K_{ii} - \frac{2}{n_S} \sum_{j \in S} K_{ij} +
+    \frac{1}{n_S^2} \sum_{j, k \in S} K_{jk}$ is the squared distance of the point from the mean of
+    the set in feature space. The point may belong to the set or not.
+
+    Parameters
+    ----------
+    K : (n, n) kernel matrix of the training points.
+    ridge : $\lambda > 0$.
+    group : the set: at least one index from 0 to n - 1, none twice.
+    i : index of the point.
+
+    Raises
+    ------
+    ValueError
+        An index out of range or repeated, an empty set; a matrix that is not square or not finite.
+
+    Source: ours, the step from which Theorem 4 of Zhang and Zhang 2022 follows.
+    """
+    _check.tensor("K", K, (2,))
+    _check.require(K.shape[0] == K.shape[1], "K", "a square matrix", f"shape {tuple(K.shape)}")
+    _positive("ridge", ridge)
+    S = _check.indices("group", group, len(K))
+    _check.require(len(S) > 0, "group", "at least one index", "none")
+    _check.indices("i", [i], len(K))
+    squared = float(K[i, i] - 2 * K[i, S].mean() + K[S][:, S].mean())
+    return Terms(1 / len(S), max(squared, 0.0) / ridge)
+
+
+def theorem_4(n_train: int, probability: float, radius: float, ridge: float, delta: float) -> Terms:
+    r"""Bound on $h_i$ in a component of a mixture: $\frac1N + \frac{\epsilon^2}{\lambda}$.
+
+    With probability at least $1 - \delta$ the component has $N = n p - \sqrt{2 n p \log(1/\delta)}$
+    points, or one if that is more. Two points within $r$ of a centre on the sphere are at an angle
+    of at most $\theta = 4 \arcsin(r / 2)$, so that $\epsilon^2 = 1 - (1 - \theta/\pi) \cos\theta$.
+
+    Parameters
+    ----------
+    n_train, probability : number $n$ of training points, probability $p$ of the component.
+    radius : $r \ge 0$, largest distance from the centre; so small that $\theta \le \pi / 2$.
+    ridge, delta : $\lambda > 0$; probability $\delta$ with which the number of points may fail.
+
+    Raises
+    ------
+    ValueError
+        A number out of its range.
+
+    Source: Zhang and Zhang 2022, Theorem 4; the constants are ours.
+    """
+    _check.positive_integer("n_train", n_train)
+    _check.nonnegative("radius", radius)
+    _check.require(radius <= 2 * sin(pi / 8), "radius", "a number <= 0.765", radius)
+    for argument, value in (("probability", probability), ("ridge", ridge), ("delta", delta)):
+        _positive(argument, value)
+    _check.require(probability <= 1, "probability", "a number <= 1", probability)
+    _check.require(delta < 1, "delta", "a number < 1", delta)
+    mean, angle = n_train * probability, 4 * asin(radius / 2)
+    count = max(1.0, mean - sqrt(2 * mean * log(1 / delta)))
+    return Terms(1 / count, (1 - (1 - angle / pi) * cos(angle)) / ridge)
+
+
+def _positive(argument: str, value: object) -> None:
+    _check.nonnegative(argument, value)
+    _check.require(value > 0, argument, "a number > 0", value)
+
+
 def _constants(
     n: int, width: int, scale: float, ridge: float, delta: float
 ) -> tuple[float, float, float]:
@@ -132,8 +236,7 @@ def _constants(
     _check.positive_integer("n_train", n)
     _check.positive_integer("width", width)
     for argument, value in (("scale", scale), ("ridge", ridge), ("delta", delta)):
-        _check.nonnegative(argument, value)
-        _check.require(value > 0, argument, "a number > 0", value)
+        _positive(argument, value)
     _check.require(delta < 1, "delta", "a number < 1", delta)
     rho = 1 + scale / sqrt(2 * delta)
     R = n * rho / (ridge * sqrt(width))
