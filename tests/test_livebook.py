@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from livebook import Checkpoint, run
-from livebook.nbval_plugin import agree
+from livebook.nbval_plugin import _text, agree
 from livebook.paths import write_atomically
 
 HEADER = """\
@@ -186,3 +186,9 @@ def test_a_checkpoint_without_a_place_keeps_nothing_for_the_next_run():
     first.save("a", torch.zeros(2))
     assert torch.equal(first.load("a"), torch.zeros(2))
     assert Checkpoint(None, width=10).load("a") is None
+
+
+def test_the_order_of_keys_in_an_output_does_not_matter():
+    one, other = {"claim": "a", "measured": "1.61"}, {"measured": "1.66", "claim": "a"}
+    assert agree(_text([one]), _text([other]), 0.1)
+    assert not agree(_text([one]), _text([other]), 0.01)

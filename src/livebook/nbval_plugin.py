@@ -29,6 +29,10 @@ def _close(a: str, b: str, rtol: float) -> bool:
     return is_float and math.isclose(float(a), float(b), rel_tol=rtol, abs_tol=0)
 
 
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
 def _runtest(cell: IPyNbCell) -> None:
     if cell.cell.execution_count is None:
         cell.raise_cell_error("This notebook was never executed: run `make reference`")
@@ -42,7 +46,7 @@ def _compare_outputs(cell: IPyNbCell, new: list, reference: list, skip: tuple = 
     for ours, theirs in zip(new, reference, strict=False):
         for mine, yours in ((ours, theirs), (ours.get("data", {}), theirs.get("data", {}))):
             for key in mine.keys() & yours.keys() - {"data", "metadata"}:
-                a, b = (v if isinstance(v, str) else json.dumps(v) for v in (yours[key], mine[key]))
+                a, b = (_text(v) for v in (yours[key], mine[key]))
                 if agree(a, b, rtol):
                     mine[key] = yours[key]
     return _compare(cell, new, reference, skip or (*cell.parent.skip_compare, *NOT_COMPARED))
