@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from ntk_influence import TrainingError, TwoLayerReLU, retrain_without, train
-from ntk_influence.training import METHODS, Step, _Descent, _flow_schedule, _pairs
+from ntk_influence.training import (
+    METHODS,
+    Step,
+    _conjugate_gradients,
+    _Descent,
+    _flow_schedule,
+    _pairs,
+)
 
 RIDGE = 0.5
 
@@ -323,3 +330,12 @@ def test_leaving_out_nothing_gives_an_empty_result():
 def test_pairs_are_counted_block_by_block(rows):
     A = (torch.rand(2, 8, 50, generator=torch.Generator().manual_seed(0)) > 0.5).double()
     assert torch.equal(_pairs(A, rows).double(), A @ A.mT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_conjugate_gradients_leave_a_solved_copy_alone(dtype):
+    """In a batch one copy may be exact at once, while the others still move."""
+    A = torch.stack([torch.eye(4, dtype=dtype), torch.diag(torch.arange(1, 5)).to(dtype)])
+    b = torch.ones(2, 4, 1, dtype=dtype)
+    x = _conjugate_gradients(lambda v: A @ v, lambda v: v, b)
+    assert torch.allclose(A @ x, b, rtol=0, atol=10 * math.sqrt(torch.finfo(dtype).eps))

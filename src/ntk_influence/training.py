@@ -356,6 +356,7 @@ def _conjugate_gradients(
     apply: Callable, precondition: Callable, b: Float[Tensor, "b n c"]
 ) -> Float[Tensor, "b n c"]:
     """Solve to half of the digits. Outputs share hidden units, which couples them by O(m^-1/2)."""
+    tiny = torch.finfo(b.dtype).tiny  # a copy that is solved exactly stays where it is
     x = precondition(b)
     r = b - apply(x)
     p = z = precondition(r)
@@ -363,10 +364,10 @@ def _conjugate_gradients(
         if r.norm() <= math.sqrt(torch.finfo(b.dtype).eps) * b.norm():
             break
         q, rz = apply(p), (r * z).sum(dim=(1, 2), keepdim=True)
-        along = rz / (p * q).sum(dim=(1, 2), keepdim=True).clamp(min=1e-300)
+        along = rz / (p * q).sum(dim=(1, 2), keepdim=True).clamp(min=tiny)
         x, r = x + along * p, r - along * q
         z = precondition(r)
-        p = z + p * (r * z).sum(dim=(1, 2), keepdim=True) / rz.clamp(min=1e-300)
+        p = z + p * (r * z).sum(dim=(1, 2), keepdim=True) / rz.clamp(min=tiny)
     return x
 
 
