@@ -86,16 +86,17 @@ def provenance(device: torch.device, **facts: object) -> None:
 
 def record(to: str, name: str, results: dict, device: torch.device, **parameters: object) -> None:
     """Write results to ``<to>/<name>.json`` with their provenance; ``to`` starts at the root."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    environment = _environment(device) | {
-        "commit": commit or "unknown",
-        "wall_seconds": round(time.perf_counter() - STARTED, 1),
-        "date": time.strftime("%Y-%m-%d"),
-    }
+    environment = made_by(device) | {"wall_seconds": round(time.perf_counter() - STARTED, 1)}
     environment["dtype"] = parameters.get("dtype", environment["dtype"])
     text = {"parameters": parameters, "provenance": environment, "results": results}
     write_atomically((ROOT / to / f"{name}.json", json.dumps(text, indent=1) + "\n"))
+
+
+def made_by(device: torch.device) -> dict[str, str]:
+    """What produces a result: device, dtype, versions, commit and date."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    return _environment(device) | {"commit": commit or "unknown", "date": time.strftime("%Y-%m-%d")}
 
 
 def recorded(name: str) -> dict | None:
