@@ -54,7 +54,7 @@ MUTANTS = [
     # Kernel ridge regression, equations (5) and (6)
     Mutant("missing + ridge I", "ridge.py", "A.diagonal().add_(ridge)", "pass", RIDGE),
     Mutant("ridge doubled", "ridge.py", "add_(ridge)", "add_(2 * ridge)", RIDGE),
-    Mutant("ridge of a mean loss", "ridge.py", "add_(ridge)", "add_(n * ridge)", RIDGE),
+    Mutant("ridge of a mean loss", "ridge.py", "add_(ridge)", "add_(len(K) * ridge)", RIDGE),
     Mutant("ridge on every entry", "ridge.py", "A.diagonal().add_(ridge)", "A.add_(ridge)", RIDGE),
     Mutant(
         "inverse of the factor",

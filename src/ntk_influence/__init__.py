@@ -4,7 +4,8 @@ Influence matrices are ``(n_train, n_test)``. Positive means that removing the t
 raises the test loss: the point is helpful. Losses are sums of halves of squares, never means.
 """
 
-from . import bounds, datasets, finite_width
+from . import bounds, datasets, dynamics, finite_width
+from .dynamics import leave_one_out_at, loo_influence_at, predict_at
 from .influence import ihvp_influence, leave_group_out, leave_one_out, loo_influence
 from .kernels import relu_ntk
 from .network import TwoLayerReLU
@@ -18,12 +19,16 @@ __all__ = [
     "TwoLayerReLU",
     "bounds",
     "datasets",
+    "dynamics",
     "finite_width",
     "fit_kernel_ridge",
     "ihvp_influence",
     "leave_group_out",
     "leave_one_out",
+    "leave_one_out_at",
     "loo_influence",
+    "loo_influence_at",
+    "predict_at",
     "relu_ntk",
     "retrain_without",
     "train",

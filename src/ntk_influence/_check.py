@@ -50,6 +50,19 @@ def nonnegative(argument: str, value: object) -> None:
     require(0 <= value < float("inf"), argument, "a finite number >= 0", value)
 
 
+def times(argument: str, value: object) -> list[float]:
+    """Numbers of at least zero, infinity included, as a list."""
+    values = value.tolist() if isinstance(value, Tensor) else value
+    listed = isinstance(values, Iterable) and not isinstance(values, str)
+    require(listed, argument, "a sequence of numbers", repr(value))
+    values = list(values)
+    require(len(values) > 0, argument, "at least one time", "none")
+    for t in values:
+        number = isinstance(t, Real) and not isinstance(t, bool)
+        require(number and t >= 0, argument, "numbers >= 0", repr(t))
+    return [float(t) for t in values]
+
+
 def positive_integer(argument: str, value: object) -> None:
     """An integer of at least one; booleans and floats are refused."""
     number = isinstance(value, Integral) and not isinstance(value, bool)

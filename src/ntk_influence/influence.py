@@ -163,7 +163,7 @@ def _test_residual(
     y_test: Float[Tensor, "n_test"] | Float[Tensor, "n_test c"],
 ) -> Float[Tensor, "n_test"] | Float[Tensor, "n_test c"]:
     r"""The residual $f(x_t) - y_t$, after checking both arguments."""
-    check_test_kernel(model, k_test)
+    check_test_kernel(model.inverse, k_test)
     _check.tensor("y_test", y_test, (1, 2))
     _check.alike("y_test", y_test, "the model", model.inverse)
     expected = (len(k_test), *model.dual.shape[1:])

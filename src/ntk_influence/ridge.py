@@ -49,7 +49,7 @@ class KernelRidge:
 
         Source: Zhang and Zhang 2022, Eq. (6).
         """
-        check_test_kernel(self, k_test)
+        check_test_kernel(self.inverse, k_test)
         return k_test @ self.dual
 
 
@@ -81,16 +81,8 @@ def fit_kernel_ridge(
 
     Source: Zhang and Zhang 2022, Eq. (5) and (6); Saunders, Gammerman and Vovk 1998.
     """
-    _check.tensor("K", K, (2,))
-    _check.require(K.shape[0] == K.shape[1], "K", "a square matrix", f"shape {tuple(K.shape)}")
-    _check.tensor("y", y, (1, 2))
-    _check.alike("y", y, "K", K)
-    n = len(K)
-    _check.require(len(y) == n, "y", f"{n} rows as in K", f"shape {tuple(y.shape)}")
-    _check.nonnegative("ridge", ridge)
-    eps, asymmetry = torch.finfo(K.dtype).eps, _asymmetry(K)
-    symmetric = asymmetry <= 1e3 * eps * _max_row_sum(K)
-    _check.require(symmetric, "K", "a symmetric matrix", f"|K - K^T| up to {asymmetry:.1e}")
+    check_problem(K, y, ridge)
+    eps = torch.finfo(K.dtype).eps
     A = K.clone()
     A.diagonal().add_(ridge)
     norm = _max_row_sum(A)
@@ -108,11 +100,28 @@ def fit_kernel_ridge(
     return KernelRidge(dual=P @ y, inverse=P, ridge=float(ridge))
 
 
-def check_test_kernel(model: KernelRidge, k_test: Float[Tensor, "n_test n"]) -> None:
-    """Refuse a test kernel that is not (n_test, n_train), finite, and alike the model."""
+def check_problem(
+    K: Float[Tensor, "n n"], y: Float[Tensor, "n"] | Float[Tensor, "n c"], ridge: float
+) -> None:
+    """Refuse a kernel that is not symmetric, labels that do not fit it, and a negative ridge."""
+    _check.tensor("K", K, (2,))
+    _check.require(K.shape[0] == K.shape[1], "K", "a square matrix", f"shape {tuple(K.shape)}")
+    _check.tensor("y", y, (1, 2))
+    _check.alike("y", y, "K", K)
+    _check.require(len(y) == len(K), "y", f"{len(K)} rows as in K", f"shape {tuple(y.shape)}")
+    _check.nonnegative("ridge", ridge)
+    eps, asymmetry = torch.finfo(K.dtype).eps, _asymmetry(K)
+    symmetric = asymmetry <= 1e3 * eps * _max_row_sum(K)
+    _check.require(symmetric, "K", "a symmetric matrix", f"|K - K^T| up to {asymmetry:.1e}")
+
+
+def check_test_kernel(
+    K: Float[Tensor, "n n"], k_test: Float[Tensor, "n_test n"], other: str = "the model"
+) -> None:
+    """Refuse a test kernel that is not (n_test, n_train), finite, and like the training kernel."""
     _check.tensor("k_test", k_test, (2,))
-    _check.alike("k_test", k_test, "the model", model.inverse)
-    n, shape = len(model.inverse), tuple(k_test.shape)
+    _check.alike("k_test", k_test, other, K)
+    n, shape = len(K), tuple(k_test.shape)
     hint = " (transpose it?)" if shape[0] == n else ""
     _check.require(shape[1] == n, "k_test", f"shape (n_test, {n}){hint}", f"shape {shape}")
 
