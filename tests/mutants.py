@@ -17,6 +17,7 @@ KERNELS, RIDGE, INFLUENCE = ("test_kernels.py",), ("test_ridge.py",), ("test_inf
 NETWORK, BAD_INPUT = ("test_network.py",), ("test_bad_input.py",)
 TRAINING, BOUNDS = ("test_training.py",), ("test_bounds.py",)
 FINITE = ("test_finite_width.py",)
+DYNAMICS = ("test_dynamics.py",)
 
 MUTANTS = [
     # The kernel, equation (4)
@@ -849,5 +850,178 @@ MUTANTS = [
         "(1 - (1 - angle / pi) * cos(angle)) / ridge",
         "(1 - cos(angle)) / ridge",
         BOUNDS,
+    ),
+    # Dynamics, equation (20)
+    Mutant(
+        "residue at 0 forgotten",
+        "dynamics.py",
+        "-torch.expm1(-rate * t) / a",
+        "-torch.exp(-rate * t) / a",
+        DYNAMICS,
+    ),
+    Mutant(
+        "conjugate half missing",
+        "dynamics.py",
+        "w = 2 / (1j * nodes)",
+        "w = 1 / (1j * nodes)",
+        DYNAMICS,
+    ),
+    Mutant("t for 1/t", "dynamics.py", "self.rule.z / t,", "self.rule.z * t,", DYNAMICS),
+    Mutant("K for K + ridge I", "dynamics.py", "self.a = s + ridge", "self.a = s", DYNAMICS),
+    Mutant(
+        "time runs backwards",
+        "dynamics.py",
+        "-torch.expm1(-rate * t)",
+        "-torch.expm1(rate * t)",
+        DYNAMICS,
+    ),
+    Mutant(
+        "time runs backwards on the contour",
+        "dynamics.py",
+        "torch.exp(z) / z * velocity",
+        "torch.exp(-z) / z * velocity",
+        DYNAMICS,
+    ),
+    Mutant(
+        "endpoints for midpoints",
+        "dynamics.py",
+        "(torch.arange(nodes // 2) + 0.5)",
+        "torch.arange(nodes // 2)",
+        DYNAMICS,
+    ),
+    Mutant(
+        "real parts of the factors for that of the product",
+        "dynamics.py",
+        "[C.real, -C.imag]",
+        "[C.real, 0 * C.imag]",
+        DYNAMICS,
+    ),
+    Mutant(
+        "conjugate of the resolvent",
+        "dynamics.py",
+        "[C.real, -C.imag]",
+        "[C.real, C.imag]",
+        DYNAMICS,
+    ),
+    Mutant(
+        "leave-one-out without P_ii",
+        "dynamics.py",
+        "C = w * alpha / P_ii",
+        "C = w * alpha",
+        DYNAMICS,
+    ),
+    Mutant(
+        "weights forgotten", "dynamics.py", "C = w * alpha / P_ii", "C = alpha / P_ii", DYNAMICS
+    ),
+    Mutant(
+        "diagonal of the eigenvectors themselves",
+        "dynamics.py",
+        "U.square() @ part",
+        "U @ part",
+        DYNAMICS,
+    ),
+    Mutant("eigenvectors forgotten", "dynamics.py", "-M.mul_(U) @", "-M @", DYNAMICS),
+    Mutant("sign of the change over time", "dynamics.py", "-M.mul_(U) @", "M.mul_(U) @", DYNAMICS),
+    Mutant(
+        "all outputs from the first",
+        "dynamics.py",
+        "in enumerate(self.Uy.T)",
+        "in enumerate(self.Uy.T[:1].expand(self.Uy.shape[1], -1))",
+        DYNAMICS,
+    ),
+    Mutant("step taken for flow", "dynamics.py", "z = torch.expm1(omega)", "z = omega", DYNAMICS),
+    Mutant(
+        "Jacobian of the steps forgotten",
+        "dynamics.py",
+        "omega * torch.exp(omega) / z",
+        "omega / z",
+        DYNAMICS,
+    ),
+    Mutant(
+        "flow for steps in the prediction",
+        "dynamics.py",
+        "rate = a if step is None else",
+        "rate = a if True else",
+        DYNAMICS,
+    ),
+    Mutant(
+        "circle that misses eigenvalues",
+        "dynamics.py",
+        "zeta = 0.5 + circle",
+        "zeta = circle - 0.5",
+        DYNAMICS,
+    ),
+    Mutant(
+        "one step too many",
+        "dynamics.py",
+        "(1 - zeta**count)",
+        "(1 - zeta ** (count + 1))",
+        DYNAMICS,
+    ),
+    Mutant(
+        "nodes of steps in the unit of time", "dynamics.py", "z = z / self.step", "z = z", DYNAMICS
+    ),
+    Mutant(
+        "nothing at the end of training",
+        "dynamics.py",
+        "if t == math.inf:\n            z, w = torch.zeros(1), torch.ones(1)",
+        "if t == math.inf:\n            z, w = torch.zeros(1), torch.zeros(1)",
+        DYNAMICS,
+    ),
+    Mutant(
+        "every block is the first",
+        "dynamics.py",
+        "self.changes(self.U[block]",
+        "self.changes(self.U[: len(self.U[block])]",
+        DYNAMICS,
+    ),
+    Mutant(
+        "labels squared in the influence over time",
+        "dynamics.py",
+        "(delta / 2).add_(res",
+        "delta.add(res",
+        DYNAMICS,
+    ),
+    Mutant(
+        "influence over time of the first order",
+        "dynamics.py",
+        "(delta / 2).add_(res",
+        "(delta * 0).add_(res",
+        DYNAMICS,
+    ),
+    Mutant(
+        "influence over time with labels added",
+        "dynamics.py",
+        "flow.predict(t) - y_test",
+        "flow.predict(t) + y_test",
+        DYNAMICS,
+    ),
+    Mutant(
+        "change for prediction over time",
+        "dynamics.py",
+        "change.add_(f[number])",
+        "change",
+        DYNAMICS,
+    ),
+    Mutant(
+        "accuracy is not asked for",
+        "dynamics.py",
+        "if rule.accuracy <= accuracy",
+        "if rule.accuracy <= 1e-2",
+        DYNAMICS,
+    ),
+    Mutant(
+        "meaningless times let through",
+        "dynamics.py",
+        "max(self.times) <= latest",
+        "True",
+        BAD_INPUT,
+    ),
+    Mutant(
+        "indefinite kernels let through",
+        "dynamics.py",
+        "semidefinite = float(s[0]) >= -1e3 * rounding",
+        "semidefinite = True",
+        BAD_INPUT,
     ),
 ]

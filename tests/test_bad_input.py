@@ -11,12 +11,15 @@ from torch.testing import assert_close
 from ntk_influence import (
     TwoLayerReLU,
     _check,
+    dynamics,
     finite_width,
     fit_kernel_ridge,
     ihvp_influence,
     leave_group_out,
     leave_one_out,
     loo_influence,
+    loo_influence_at,
+    predict_at,
     relu_ntk,
 )
 
@@ -33,6 +36,10 @@ NETWORK = TwoLayerReLU.initialise(4, 8, 0.3, 0)
 
 def ihvp(X=X, y=y, X_test=Z, y_test=y_test, ridge=0.1):
     return finite_width.ihvp_influence(NETWORK, X, y, ridge, X_test, y_test)
+
+
+def at(times=(1.0,), K=K, y=y, k_test=k_test, y_test=y_test, ridge=0.1, **options):
+    return loo_influence_at(times, K, y, ridge, k_test, y_test, **options)
 
 
 def with_entries(tensor: torch.Tensor, *entries: float) -> torch.Tensor:
@@ -85,6 +92,10 @@ TAKES_A_TENSOR = {
     "finite_width ihvp_influence X_test": ("X_test", Z, lambda bad: ihvp(X_test=bad)),
     "finite_width ihvp_influence y_test": ("y_test", y_test, lambda bad: ihvp(y_test=bad)),
     "finite_width leverage X": ("X", X, lambda bad: finite_width.leverage(NETWORK, bad, 0.1)),
+    "loo_influence_at K": ("K", K, lambda bad: at(K=bad)),
+    "loo_influence_at y": ("y", y, lambda bad: at(y=bad)),
+    "loo_influence_at k_test": ("k_test", k_test, lambda bad: at(k_test=bad)),
+    "loo_influence_at y_test": ("y_test", y_test, lambda bad: at(y_test=bad)),
     "network predict X": ("X", X, lambda bad: NETWORK.predict(bad)),
     "network features X": ("X", X, lambda bad: NETWORK.features(bad)),
     "network ntk X": ("X", X, lambda bad: NETWORK.ntk(bad)),
@@ -92,6 +103,8 @@ TAKES_A_TENSOR = {
 }
 # Leaving Z out is no mistake.
 WITHOUT_Z = {"relu_ntk Z", "network ntk Z"}
+# The dtype of the others has to be that of these.
+COMES_FIRST = {"relu_ntk X", "fit_kernel_ridge K", "loo_influence_at K"}
 
 
 @pytest.mark.parametrize("spoil", NOT_A_TENSOR_OF_FLOATS, ids=lambda spoil: spoil[2])
@@ -103,7 +116,7 @@ def test_no_finite_tensor_of_floats(call, spoil):
         refuses(lambda: function(bad), argument, expected, got)
 
 
-@pytest.mark.parametrize("call", sorted(set(TAKES_A_TENSOR) - {"relu_ntk X", "fit_kernel_ridge K"}))
+@pytest.mark.parametrize("call", sorted(set(TAKES_A_TENSOR) - COMES_FIRST))
 def test_another_dtype(call):
     argument, good, function = TAKES_A_TENSOR[call]
     refuses(lambda: function(good.float()), argument, "torch.float64", "torch.float32")
@@ -210,6 +223,52 @@ BAD_VALUES = {
         "ridge",
         "> 0",
         "0.0",
+    ),
+    "no times": (lambda: at([]), "times", "at least one", "none"),
+    "a time for times": (lambda: at(1.0), "times", "a sequence", "1.0"),
+    "times as text": (lambda: at("12"), "times", "a sequence", "'12'"),
+    "negative time": (lambda: at([1.0, -1.0]), "times", ">= 0", "-1.0"),
+    "NaN time": (lambda: at([nan]), "times", ">= 0", "nan"),
+    "boolean time": (lambda: at([True]), "times", "numbers", "True"),
+    "kernel over time not symmetric": (
+        lambda: at(K=K + 0.1 * torch.ones(6, 6).triu(1).double()),
+        "K",
+        "symmetric",
+        "1.0e-01",
+    ),
+    "kernel with a negative eigenvalue": (lambda: at(K=-K), "K", "no negative eigenvalue", "-1"),
+    "transposed test kernel over time": (
+        lambda: at(k_test=k_test.T),
+        "k_test",
+        "(transpose it?)",
+        "(6, 3)",
+    ),
+    "too few test labels over time": (lambda: at(y_test=y_test[:2]), "y_test", "(3,)", "(2,)"),
+    "negative ridge over time": (lambda: at(ridge=-1.0), "ridge", ">= 0", "-1.0"),
+    "an accuracy beyond rounding": (lambda: at(accuracy=1e-15), "accuracy", "1e-13", "1e-15"),
+    "an accuracy above one": (lambda: at(accuracy=2.0), "accuracy", "1e-2", "2.0"),
+    "no memory": (lambda: at(memory=0), "memory", "integer >= 1", "0"),
+    "memory for less than a row": (lambda: at(memory=100), "memory", "bytes", "100"),
+    "a step that diverges": (lambda: at(step=1.5), "step", "largest eigenvalue", "1.5"),
+    "a step of zero": (lambda: at(step=0.0), "step", "a number from 0", "0.0"),
+    "a time between two steps": (lambda: at([0.35], step=0.1), "times", "multiples", "0.35"),
+    "the end of training of copies without a ridge": (
+        lambda: at([1.0, inf], K=relu_ntk(torch.cat([X[:3], X[:3]])), ridge=0.0),
+        "times",
+        "rounding exceeds the accuracy",
+        "inf",
+    ),
+    "the end of training without a point of copies, prediction alone": (
+        lambda: predict_at([1e12], relu_ntk(torch.cat([X[:3], X[:3]])), y, 0.0, k_test),
+        "times",
+        "rounding exceeds",
+        "1e+12",
+    ),
+    "an accuracy of the contour that is no number": (
+        lambda: dynamics.contour("high"),
+        "accuracy",
+        "a number",
+        "str",
     ),
     "negative ridge": (lambda: fit_kernel_ridge(K, y, -0.1), "ridge", ">= 0", "-0.1"),
     "NaN ridge": (lambda: fit_kernel_ridge(K, y, nan), "ridge", "finite", "nan"),

@@ -4,7 +4,7 @@ Training time is the sum of the step sizes on the loss (3), a sum of halves of s
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -139,7 +139,7 @@ def leave_one_out_at(
     times, K, y, ridge, k_test, step : as in `predict_at`.
     accuracy : as in `contour`; the prediction of a point with itself left out is right to about
         this, relative to the size of the labels.
-    memory : bytes that are used beyond the arguments, the eigenvectors and the result.
+    memory : bytes that are used beyond the arguments, the eigendecomposition and the result.
 
     Returns
     -------
@@ -150,16 +150,17 @@ def leave_one_out_at(
     ------
     ValueError
         As `predict_at`; an accuracy out of range, or out of reach at one of the times; a memory
-        that cannot hold one row.
+        that cannot hold one training point.
 
     Source: the formula is this book's; Zhang and Zhang 2022, Eq. (9) and (20); Weideman and
     Trefethen 2007.
     """
     flow = _Flow(times, K, y, ridge, k_test, step, accuracy)
-    changes = flow.changes(memory)
-    f = torch.stack([flow.predict(t) for t in flow.times])
-    changes += f[:, None]
-    return changes.reshape(*changes.shape[:3], *y.shape[1:]).to(K.dtype)
+    f = [flow.predict(t) for t in flow.times]
+    result = K.new_empty(len(f), len(K), *f[0].shape)
+    for number, block, change in flow.blocks(memory):
+        result[number, block] = change.add_(f[number])
+    return result.reshape(*result.shape[:3], *y.shape[1:])
 
 
 def loo_influence_at(
@@ -200,13 +201,11 @@ def loo_influence_at(
     _check.alike("y_test", y_test, "K", K)
     expected, got = (len(k_test), *y.shape[1:]), tuple(y_test.shape)
     _check.require(got == expected, "y_test", f"shape {expected}", f"shape {got}")
-    changes = flow.changes(memory)
-    for t, change in zip(flow.times, changes, strict=True):
-        residual = flow.predict(t) - y_test.double().reshape(len(k_test), -1)
-        for delta in change:
-            delta.mul_(delta / 2 + residual)
-    influence = changes.sum(dim=3) if changes.shape[3] > 1 else changes[..., 0]
-    return influence.to(K.dtype)
+    residual = [flow.predict(t) - y_test.double().reshape(len(k_test), -1) for t in flow.times]
+    result = K.new_empty(len(residual), len(K), len(k_test))
+    for number, block, delta in flow.blocks(memory):
+        result[number, block] = (delta / 2).add_(residual[number]).mul_(delta).sum(dim=2)
+    return result
 
 
 class _Flow:
@@ -243,13 +242,13 @@ class _Flow:
 
     def predict(self, t: float) -> Float[Tensor, "n_test c"]:
         """Predictions at the test points of the model with all points."""
-        if t == 0:
-            return torch.zeros_like(self.kU[:, :1] @ self.Uy[:1])
         return self.kU @ (_fitted(self.a, t, self.step)[:, None] * self.Uy)
 
     def nodes(self, t: float) -> tuple[Complex[Tensor, "half"], Complex[Tensor, "half"]]:
         r"""Nodes and weights of $A^{-1} (I - e^{-At})$, or of gradient descent after t."""
-        if t == math.inf:
+        if t == 0:
+            z, w = torch.zeros(0), torch.zeros(0)
+        elif t == math.inf:
             z, w = torch.zeros(1), torch.ones(1)
         elif self.step is None:
             z, w = self.rule.z / t, self.rule.w
@@ -258,37 +257,36 @@ class _Flow:
             z = z / self.step
         return z.to(self.a.device, torch.complex128), w.to(self.a.device, torch.complex128)
 
-    def changes(self, memory: int) -> Float[Tensor, "t n n_test c"]:
-        r"""The changes $f_t^{\setminus i} - f_t$ for all times and pairs, block after block."""
-        n, c = self.Uy.shape
+    def blocks(self, memory: int) -> Iterator[tuple[int, slice, Float[Tensor, "block n_test c"]]]:
+        r"""The changes $f_t^{\setminus i} - f_t$: number of the time, training points, changes."""
+        (n, c), nodes = self.Uy.shape, self.rule.nodes
         _check.positive_integer("memory", memory)
-        row = 8 * (2 * n + 4 * c * self.rule.nodes)
-        rows = memory // row
-        _check.require(rows > 0, "memory", f"at least {row} bytes, for one training point", memory)
-        result = self.a.new_zeros(len(self.times), n, len(self.kU), c)
+        once, row = 24 * n * nodes, 8 * (2 * n + 4 * c * nodes + 3 * c * len(self.kU))
+        rows = (memory - once) // row
+        _check.require(rows > 0, "memory", f"at least {once + row} bytes", memory)
         for number, t in enumerate(self.times):
-            if t in self.times[:number]:
-                result[number] = result[self.times.index(t)]
-            elif t > 0:
-                for start in range(0, n, rows):
-                    block = slice(start, start + rows)
-                    self._changes_of(self.U[block], *self.nodes(t), out=result[number, block])
-        return result
+            for start in range(0, n, rows):
+                block = slice(start, start + rows)
+                yield number, block, self.changes(self.U[block], *self.nodes(t))
 
-    def _changes_of(self, U, z, w, out) -> None:
+    def changes(self, U, z, w) -> Float[Tensor, "block n_test c"]:
         """The changes without each of the points whose rows of U are given."""
         R = 1 / (self.a[:, None] + z)
         P_ii = torch.complex(*(U.square() @ part for part in (R.real, R.imag)))
+        change = U.new_empty(len(U), len(self.kU), self.Uy.shape[1])
         for c, Uy in enumerate(self.Uy.T):
             Ry = R * Uy[:, None]
             alpha = torch.complex(U @ Ry.real, U @ Ry.imag)
             C = w * alpha / P_ii
             M = torch.cat([C.real, -C.imag], dim=1) @ torch.cat([R.real, R.imag], dim=1).T
-            out[:, :, c] = -M.mul_(U) @ self.kU.T
+            change[:, :, c] = -M.mul_(U) @ self.kU.T
+        return change
 
 
 def _fitted(a: Tensor, t: float, step: float | None = None) -> Tensor:
     r"""$(1 - e^{-at}) / a$; with steps, $e^{-a\eta}$ is $1 - a\eta$ instead."""
+    if t == 0:
+        return torch.zeros_like(a)
     rate = a if step is None else -torch.log1p((-step * a).clamp(min=-1)) / step
     return torch.where(a == 0, t, -torch.expm1(-rate * t) / a)
 
