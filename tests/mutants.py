@@ -904,24 +904,20 @@ MUTANTS = [
         DYNAMICS,
     ),
     Mutant(
-        "leave-one-out without P_ii",
-        "dynamics.py",
-        "C = w * alpha / P_ii",
-        "C = w * alpha",
-        DYNAMICS,
+        "leave-one-out without P_ii over time", "dynamics.py", "alpha / P_ii", "alpha", DYNAMICS
     ),
     Mutant(
-        "weights forgotten", "dynamics.py", "C = w * alpha / P_ii", "C = alpha / P_ii", DYNAMICS
+        "weights forgotten", "dynamics.py", "C = -w * alpha / P_ii", "C = -alpha / P_ii", DYNAMICS
     ),
     Mutant(
         "diagonal of the eigenvectors themselves",
         "dynamics.py",
-        "U.square() @ part",
-        "U @ part",
+        "squares = U.square()",
+        "squares = U",
         DYNAMICS,
     ),
-    Mutant("eigenvectors forgotten", "dynamics.py", "-M.mul_(U) @", "-M @", DYNAMICS),
-    Mutant("sign of the change over time", "dynamics.py", "-M.mul_(U) @", "M.mul_(U) @", DYNAMICS),
+    Mutant("eigenvectors forgotten", "dynamics.py", "M.mul_(U) @", "M @", DYNAMICS),
+    Mutant("sign of the change over time", "dynamics.py", "C = -w *", "C = w *", DYNAMICS),
     Mutant(
         "all outputs from the first",
         "dynamics.py",
@@ -971,8 +967,8 @@ MUTANTS = [
     Mutant(
         "every block is the first",
         "dynamics.py",
-        "self.changes(self.U[block]",
-        "self.changes(self.U[: len(self.U[block])]",
+        "U = self.U[start : start + rows]",
+        "U = self.U[:rows]",
         DYNAMICS,
     ),
     Mutant(

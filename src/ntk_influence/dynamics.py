@@ -264,22 +264,24 @@ class _Flow:
         once, row = 24 * n * nodes, 8 * (2 * n + 4 * c * nodes + 3 * c * len(self.kU))
         rows = (memory - once) // row
         _check.require(rows > 0, "memory", f"at least {once + row} bytes", memory)
-        for number, t in enumerate(self.times):
-            for start in range(0, n, rows):
-                block = slice(start, start + rows)
-                yield number, block, self.changes(self.U[block], *self.nodes(t))
+        for start in range(0, n, rows):
+            U = self.U[start : start + rows]
+            squares = U.square()
+            for number, t in enumerate(self.times):
+                change = self.changes(U, squares, *self.nodes(t))
+                yield number, slice(start, start + rows), change
 
-    def changes(self, U, z, w) -> Float[Tensor, "block n_test c"]:
+    def changes(self, U, squares, z, w) -> Float[Tensor, "block n_test c"]:
         """The changes without each of the points whose rows of U are given."""
         R = 1 / (self.a[:, None] + z)
-        P_ii = torch.complex(*(U.square() @ part for part in (R.real, R.imag)))
+        P_ii = torch.complex(squares @ R.real, squares @ R.imag)
         change = U.new_empty(len(U), len(self.kU), self.Uy.shape[1])
         for c, Uy in enumerate(self.Uy.T):
             Ry = R * Uy[:, None]
             alpha = torch.complex(U @ Ry.real, U @ Ry.imag)
-            C = w * alpha / P_ii
+            C = -w * alpha / P_ii
             M = torch.cat([C.real, -C.imag], dim=1) @ torch.cat([R.real, R.imag], dim=1).T
-            change[:, :, c] = -M.mul_(U) @ self.kU.T
+            change[:, :, c] = M.mul_(U) @ self.kU.T
         return change
 
 
