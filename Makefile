@@ -51,8 +51,8 @@ serve: ## show the built site at http://127.0.0.1:8000
 lint: $(READY) ## style of the code
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-bench: $(READY) ## what the library costs, into data/recorded/bench.json
-	@$(BIN)/python benchmarks/bench.py && $(BIN)/python benchmarks/training.py
+bench: $(READY) ## what the library costs, into data/recorded/bench*.json
+	@for part in bench dynamics training; do $(BIN)/python benchmarks/$$part.py || exit 1; done
 
 paper: $(READY) ## full-size runs (profiles/paper.yaml), into data/recorded
 	@$(BIN)/python -m livebook.run --profile profiles/paper.yaml --to _build/paper --timeout 86400

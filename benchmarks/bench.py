@@ -61,10 +61,15 @@ def refit(K: torch.Tensor, y: torch.Tensor, k_test: torch.Tensor) -> None:
     k_test[:, :-1] @ alpha
 
 
-def peak_memory(n: int) -> float:
-    """Peak memory of the closed form above its input, in n x n matrices, in a fresh process."""
-    d = data(n)
-    closed_form(data(64))  # loads the libraries
+def in_fresh_process(action: Callable, *arguments: object) -> float:
+    """What an action returns in a process of its own, where freed memory is given back at once."""
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(action, *arguments).result()
+
+
+def peak_bytes(action: Callable, *arguments: object) -> int:
+    """Peak memory of this process during an action, above what it had before."""
     process, done = psutil.Process(), threading.Event()
     readings = [process.memory_info().rss]
 
@@ -74,10 +79,17 @@ def peak_memory(n: int) -> float:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    closed_form(d)
+    action(*arguments)
     done.set()
     watcher.join()
-    return (max(readings) - readings[0]) / (8 * n * n)
+    return max(readings) - readings[0]
+
+
+def peak_memory(n: int) -> float:
+    """Peak memory of the closed form above its input, in n x n matrices."""
+    d = data(n)
+    closed_form(data(64))  # loads the libraries
+    return peak_bytes(closed_form, d) / (8 * n * n)
 
 
 def measure(n: int) -> dict:
@@ -96,9 +108,6 @@ def measure(n: int) -> dict:
         for name, (action, *arguments) in actions.items():
             runs[name].append(seconds(action, *arguments))
     t = {name: median(times[1:]) for name, times in runs.items()}  # the first round warms up
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # glibc then returns what is freed, at once
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        memory = pool.submit(peak_memory, n).result()
     return {
         "n": n,
         "seconds": t["total"],
@@ -106,7 +115,7 @@ def measure(n: int) -> dict:
         "total": t["total"] / t["floor"],
         "gram": t["gram"] / t["gram_floor"],
         "refits": n * t["refit"] / t["total"],
-        "memory": memory,
+        "memory": in_fresh_process(peak_memory, n),
     }
 
 
