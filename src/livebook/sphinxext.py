@@ -1,6 +1,7 @@
 """What the site needs beyond Jupyter Book: local MathJax, mended theme faults, two directives."""
 
 import json
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,6 +59,14 @@ def _parsed(directive: SphinxDirective, lines: list[str], name: str) -> list[nod
     return [box]
 
 
+def _formulas(
+    app: object, what: str, name: str, item: object, options: object, lines: list
+) -> None:
+    """Between dollars a docstring holds a formula, as everywhere in the book."""
+    text = re.sub(r"\$([^$]+)\$", r":math:`\1`", "\n".join(lines))
+    lines[:] = text.split("\n")
+
+
 def _use_local_mathjax(app: Sphinx, config: object) -> None:
     config.mathjax_path = "mathjax/tex-chtml.js"
 
@@ -91,6 +100,7 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("claims-table", ClaimsTable)
     app.add_directive("at-a-glance", AtAGlance)
     app.add_css_file("book.css")
+    app.connect("autodoc-process-docstring", _formulas)
     app.connect("config-inited", _use_local_mathjax, priority=900)
     app.connect("html-page-context", _mend_page, priority=900)
     app.connect("build-finished", _copy_static)

@@ -46,8 +46,8 @@ def contour(accuracy: float = 1e-10) -> Contour:
 
     Parameters
     ----------
-    accuracy : from 1e-13 to 1e-2, relative to the fit at the end of training: of a direction with
-        eigenvalue $a$ the share $1 - e^{-at}$ is fitted up to this error.
+    accuracy : a number from 1e-13 to 1e-2
+        Of a direction with eigenvalue $a$ the share $1 - e^{-at}$ is fitted up to this error.
 
     Returns
     -------
@@ -92,9 +92,9 @@ def predict_at(
     y : (n,) or (n, c) labels, of the same dtype and device.
     ridge : $\lambda \ge 0$, on the scale of a *sum* of halved squares.
     k_test : (n_test, n) kernel between test points (rows) and training points (columns).
-    step : None for gradient flow, or the size $\eta$ of the steps of gradient descent, at most one
-        over the largest eigenvalue of $A$; then $e^{-At}$ is $(I - \eta A)^{t / \eta}$, and times
-        are multiples of $\eta$.
+    step : None for gradient flow, or the size $\eta$ of the steps of gradient descent
+        At most one over the largest eigenvalue of $A$. Then $e^{-At}$ is $(I - \eta A)^{t / \eta}$,
+        and times are multiples of $\eta$.
 
     Returns
     -------
@@ -137,8 +137,8 @@ def leave_one_out_at(
     Parameters
     ----------
     times, K, y, ridge, k_test, step : as in `predict_at`.
-    accuracy : as in `contour`; the prediction of a point with itself left out is right to about
-        this, relative to the size of the labels.
+    accuracy : as in `contour`
+        Predictions are right to about this, relative to the size of the labels.
     memory : bytes that are used beyond the arguments, the eigendecomposition and the result.
 
     Returns
