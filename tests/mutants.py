@@ -17,7 +17,7 @@ KERNELS, RIDGE, INFLUENCE = ("test_kernels.py",), ("test_ridge.py",), ("test_inf
 NETWORK, BAD_INPUT = ("test_network.py",), ("test_bad_input.py",)
 TRAINING, BOUNDS = ("test_training.py",), ("test_bounds.py",)
 FINITE = ("test_finite_width.py",)
-DYNAMICS = ("test_dynamics.py",)
+DYNAMICS, COMPLEXITY = ("test_dynamics.py",), ("test_complexity.py",)
 
 MUTANTS = [
     # The kernel, equation (4)
@@ -1019,5 +1019,84 @@ MUTANTS = [
         "semidefinite = float(s[0]) >= -1e3 * rounding",
         "semidefinite = True",
         BAD_INPUT,
+    ),
+    # Complexity, equation (19)
+    Mutant(
+        "complexity without the ridge",
+        "complexity.py",
+        "fit_kernel_ridge(K, y, ridge)",
+        "fit_kernel_ridge(K, y, 0.0)",
+        COMPLEXITY,
+    ),
+    Mutant(
+        "the other complexity",
+        "complexity.py",
+        'if kind == "quadratic_form"',
+        'if kind != "quadratic_form"',
+        COMPLEXITY,
+    ),
+    Mutant(
+        "complexity of the interpolant by default",
+        "complexity.py",
+        '= "quadratic_form",\n',
+        '= "rkhs_norm",\n',
+        COMPLEXITY,
+    ),
+    Mutant(
+        "complexity without P_ii",
+        "complexity.py",
+        "step = alpha / P_ii[:, None]",
+        "step = alpha",
+        COMPLEXITY,
+    ),
+    Mutant(
+        "complexity not squared",
+        "complexity.py",
+        "return (alpha * step)",
+        "return step",
+        COMPLEXITY,
+    ),
+    Mutant(
+        "complexity squared twice",
+        "complexity.py",
+        "return (alpha * step)",
+        "return (alpha * step).square()",
+        COMPLEXITY,
+    ),
+    Mutant(
+        "complexity of the first output alone",
+        "complexity.py",
+        "return (alpha * step).sum(dim=1)",
+        "return (alpha * step)[:, 0]",
+        COMPLEXITY,
+    ),
+    Mutant(
+        "norm without the ridge in the residual",
+        "complexity.py",
+        "beta = alpha - ridge * (P @ alpha)",
+        "beta = alpha",
+        COMPLEXITY,
+    ),
+    Mutant("norm without its two", "complexity.py", "2 * step * beta", "step * beta", COMPLEXITY),
+    Mutant(
+        "norm of the first order",
+        "complexity.py",
+        " - step.square() * gamma[:, None]",
+        "",
+        COMPLEXITY,
+    ),
+    Mutant(
+        "trace for diagonal of the squared inverse",
+        "complexity.py",
+        "P.square().sum(dim=1)",
+        "P.square().sum()",
+        COMPLEXITY,
+    ),
+    Mutant(
+        "squared diagonal for the diagonal of the square",
+        "complexity.py",
+        "P.square().sum(dim=1)",
+        "P_ii.square()",
+        COMPLEXITY,
     ),
 ]

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from ntk_influence import (
     TwoLayerReLU,
     _check,
+    complexity,
     dynamics,
     finite_width,
     fit_kernel_ridge,
@@ -92,6 +93,8 @@ TAKES_A_TENSOR = {
     "finite_width ihvp_influence X_test": ("X_test", Z, lambda bad: ihvp(X_test=bad)),
     "finite_width ihvp_influence y_test": ("y_test", y_test, lambda bad: ihvp(y_test=bad)),
     "finite_width leverage X": ("X", X, lambda bad: finite_width.leverage(NETWORK, bad, 0.1)),
+    "complexity K": ("K", K, lambda bad: complexity(bad, y)),
+    "complexity y": ("y", y, lambda bad: complexity(K, bad)),
     "loo_influence_at K": ("K", K, lambda bad: at(K=bad)),
     "loo_influence_at y": ("y", y, lambda bad: at(y=bad)),
     "loo_influence_at k_test": ("k_test", k_test, lambda bad: at(k_test=bad)),
@@ -104,7 +107,7 @@ TAKES_A_TENSOR = {
 # Leaving Z out is no mistake.
 WITHOUT_Z = {"relu_ntk Z", "network ntk Z"}
 # The dtype of the others has to be that of these.
-COMES_FIRST = {"relu_ntk X", "fit_kernel_ridge K", "loo_influence_at K"}
+COMES_FIRST = {"relu_ntk X", "fit_kernel_ridge K", "complexity K", "loo_influence_at K"}
 
 
 @pytest.mark.parametrize("spoil", NOT_A_TENSOR_OF_FLOATS, ids=lambda spoil: spoil[2])
@@ -224,6 +227,13 @@ BAD_VALUES = {
         "> 0",
         "0.0",
     ),
+    "complexity of an unknown kind": (
+        lambda: complexity(K, y, kind="norm"),
+        "kind",
+        "one of quadratic_form, rkhs_norm",
+        "'norm'",
+    ),
+    "complexity with a negative ridge": (lambda: complexity(K, y, -0.1), "ridge", ">= 0", "-0.1"),
     "no times": (lambda: at([]), "times", "at least one", "none"),
     "a time for times": (lambda: at(1.0), "times", "a sequence", "1.0"),
     "times as text": (lambda: at("12"), "times", "a sequence", "'12'"),

@@ -27,6 +27,7 @@ RIGHT = [
     "test_training.py",
     "test_bounds.py",
     "test_finite_width.py",
+    "test_complexity.py",
     "test_dynamics.py",
 ]
 SERVER = multiprocessing.get_context("forkserver")

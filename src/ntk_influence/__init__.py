@@ -5,6 +5,7 @@ raises the test loss: the point is helpful. Losses are sums of halves of squares
 """
 
 from . import bounds, datasets, dynamics, finite_width
+from .complexity import complexity
 from .dynamics import leave_one_out_at, loo_influence_at, predict_at
 from .influence import ihvp_influence, leave_group_out, leave_one_out, loo_influence
 from .kernels import relu_ntk
@@ -18,6 +19,7 @@ __all__ = [
     "TrainingError",
     "TwoLayerReLU",
     "bounds",
+    "complexity",
     "datasets",
     "dynamics",
     "finite_width",
