@@ -1,16 +1,23 @@
 """The built site in a browser: complete, silent, local, and fit for a phone."""
 
+import json
+import math
 import os
+import re
 import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import nbformat
 import pytest
+import torch
 import yaml
 from playwright.sync_api import Error, sync_playwright
 
-from livebook.paths import BUILD, ROOT
+import ntk_influence as ni
+from livebook.explorer import MIME
+from livebook.paths import BUILD, CHAPTERS, RECORDED, ROOT
 
 SITE = BUILD / "html"
 CHROMIUM = next(
@@ -170,3 +177,115 @@ def test_the_check_sees_a_fault(visit):
     page.evaluate("fetch('http://example.invalid/').catch(() => 0)")
     assert any(fault.startswith("404") for fault in visit.faults)
     assert any(fault.startswith("outside request") for fault in visit.faults)
+
+
+# The explorer
+
+RIDGES = [0.01, 0.1, 1.0, 10.0]
+
+
+@pytest.fixture(scope="module")
+def influence():
+    """Influence and predictions at a setting of the explorer, from the library alone."""
+    d = ni.datasets.load("mnist-5k-7v9", 800, 200)
+    K, k = ni.relu_ntk(d.X), ni.relu_ntk(d.X_test, d.X)
+    largest = float(torch.linalg.eigvalsh(K)[-1])
+
+    def at(test, time, ridge):
+        t = math.inf if time == 9 else 10 ** (time / 2) / largest
+        given = [t], K, d.y, RIDGES[ridge], k[test : test + 1]
+        values = ni.loo_influence_at(*given, d.y_test[test : test + 1])
+        return values[0, :, 0], float(ni.predict_at(*given)[0, 0])
+
+    return at
+
+
+def number(text):
+    """A number as the explorer writes it."""
+    digits = str.maketrans("−⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789")
+    return float(text.translate(digits).replace(" · 10", "e"))
+
+
+def shown(root, kind):
+    """The training images of one row with the values that are written below them."""
+    rows = root.locator(f".ifx-{kind} li").all()
+    return [(int(row.get_attribute("data-index")), number(row.inner_text())) for row in rows]
+
+
+def check(root, influence):
+    """What is on the screen is what the library computes, to the three digits that are shown."""
+    test = int(re.search(r"Test image (\d+)", root.locator(".ifx-now").inner_text())[1])
+    time, ridge = (int(root.locator(f".ifx-{name}").input_value()) for name in ("time", "ridge"))
+    values, f = influence(test, time, ridge)
+    said = re.search(r"predicts ([^,]+),", root.locator(".ifx-now").inner_text())[1]
+    assert number(said) == pytest.approx(f, rel=5e-3)
+    for kind, sign in (("helpful", 1), ("harmful", -1)):
+        rows = shown(root, kind)
+        assert len(rows) == 5
+        assert [i for i, _ in rows] == (sign * values).argsort(descending=True)[:5].tolist()
+        for i, value in rows:
+            assert value == pytest.approx(sign * float(values[i]), rel=5e-3)
+
+
+def test_the_explorer_follows_keys_clicks_and_drags(visit, influence):
+    page = visit("chapters/10_explorer.html")
+    root = page.locator(".ifx")
+    check(root, influence)
+    time = root.locator(".ifx-time")
+    time.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    assert time.input_value() == "6"
+    check(root, influence)
+    root.locator(".ifx-ridge").press("ArrowLeft")
+    check(root, influence)
+    root.locator(".ifx-tests label").nth(2).click()
+    check(root, influence)
+    page.keyboard.press("ArrowRight")  # radio buttons move with the arrows
+    assert root.locator(".ifx-tests input").nth(3).is_checked()
+    check(root, influence)
+    time.scroll_into_view_if_needed()
+    box = time.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.66 * box["width"], middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.3 * box["width"], middle, steps=4)
+    page.mouse.move(box["x"] + 2, middle, steps=4)
+    page.mouse.up()
+    assert time.input_value() == "0"
+    check(root, influence)
+    assert visit.faults == []
+
+
+def test_the_explorer_shows_the_recorded_photographs(visit):
+    page = visit("chapters/10_explorer.html", PHONE, color_scheme="dark", has_touch=True)
+    root = page.locator(".ifx")
+    root.locator(".ifx-data label").nth(1).tap()
+    root.locator(".ifx-tests label").nth(1).tap()
+    survey = json.loads((RECORDED / "10_explorer.json").read_text())["results"]["survey"]
+    end = len(survey["times"]) - 1
+    for kind in ("helpful", "harmful"):
+        pairs = survey[kind][1][survey["first_ridge"]][end]
+        assert shown(root, kind) == [(i, abs(value)) for i, value in pairs]
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    ground = root.evaluate("e => getComputedStyle(e.closest('.text_html')).backgroundColor")
+    assert ground == "rgba(0, 0, 0, 0)"
+    assert visit.faults == []
+
+
+def test_the_explorer_is_small():
+    cells = nbformat.read(CHAPTERS / "10_explorer.ipynb", 4).cells
+    outputs = [o["data"] for cell in cells for o in cell.get("outputs", []) if "data" in o]
+    (explorer,) = [data["text/html"] for data in outputs if MIME in data]
+    assert len(explorer.encode()) <= 300 * 1024
+
+
+def test_an_explorer_that_swaps_helpful_and_harmful_is_noticed(visit, influence):
+    page = visit("chapters/10_explorer.html")
+    html = (SITE / "chapters" / "10_explorer.html").read_text()
+    wrong = html.replace("survey.helpful[test]", "survey.harmful[test]")
+    assert wrong != html
+    page.route("**/wrong.html", lambda route: route.fulfill(body=wrong, content_type="text/html"))
+    page.goto(page.url.replace("10_explorer.html", "wrong.html"))
+    with pytest.raises(AssertionError):
+        check(page.locator(".ifx"), influence)
