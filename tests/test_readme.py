@@ -18,6 +18,7 @@ def test_the_example_runs():
     names = {}
     exec(example, names)
     assert names["influence"].shape == (800, 200)
+    assert names["history"].shape == (2, 800, 200)
 
 
 def test_the_picture_is_the_one_of_the_chapter():

@@ -17,7 +17,7 @@ from playwright.sync_api import Error, sync_playwright
 
 import ntk_influence as ni
 from livebook.explorer import MIME
-from livebook.paths import BUILD, CHAPTERS, RECORDED, ROOT
+from livebook.paths import BUILD, RECORDED, ROOT
 
 SITE = BUILD / "html"
 CHROMIUM = next(
@@ -202,7 +202,7 @@ def influence():
 
 def number(text):
     """A number as the explorer writes it."""
-    digits = str.maketrans("−⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789")
+    digits = str.maketrans("\u2212⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789")
     return float(text.translate(digits).replace(" · 10", "e"))
 
 
@@ -274,7 +274,7 @@ def test_the_explorer_shows_the_recorded_photographs(visit):
 
 
 def test_the_explorer_is_small():
-    cells = nbformat.read(CHAPTERS / "10_explorer.ipynb", 4).cells
+    cells = nbformat.read(ROOT / "chapters" / "10_explorer.ipynb", 4).cells
     outputs = [o["data"] for cell in cells for o in cell.get("outputs", []) if "data" in o]
     (explorer,) = [data["text/html"] for data in outputs if MIME in data]
     assert len(explorer.encode()) <= 300 * 1024
