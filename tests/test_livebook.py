@@ -146,10 +146,11 @@ def nbval(notebook: Path) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """The text of an executed notebook with a float, a text and a picture."""
+    """The text of an executed notebook with a float, a text, a picture and an explorer."""
     folder = tmp_path_factory.mktemp("executed")
     plot = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
-    source = chapter(folder, "small", "print('ratio', x / 3)", plot)
+    survey = "from livebook.explorer import explorer\nexplorer([{'f': x / 7}], ['data:,'])"
+    source = chapter(folder, "small", "print('ratio', x / 3)", plot, survey)
     return run.execute(source, {}, 120)
 
 
@@ -162,8 +163,13 @@ def executed(tmp_path_factory):
         ("ratio 0", "Ratio 0", 1),
         ('"image/png": "iVBOR', '"image/png": "iVBOS', 0),
         ('"execution_count": 2', '"execution_count": null', 1),
+        ('"f": 0.285', '"f": 0.286', 1),
+        ('class=\\"ifx', 'class=\\"ify', 0),
     ],
-    ids=["as is", "last digit", "third digit", "text", "picture", "not executed"],
+    ids=[
+        *("as is", "last digit", "third digit", "text", "picture", "not executed"),
+        *("number of the explorer", "page of the explorer"),
+    ],
 )
 def test_nbval_finds_what_it_should(executed, tmp_path, old, new, outcome):
     notebook = tmp_path / "small.ipynb"

@@ -1,5 +1,7 @@
 """The built site in a browser: complete, silent, local, and fit for a phone."""
 
+import base64
+import io
 import json
 import math
 import os
@@ -13,6 +15,7 @@ import nbformat
 import pytest
 import torch
 import yaml
+from PIL import Image
 from playwright.sync_api import Error, sync_playwright
 
 import ntk_influence as ni
@@ -195,7 +198,7 @@ def influence():
         t = math.inf if time == 9 else 10 ** (time / 2) / largest
         given = [t], K, d.y, RIDGES[ridge], k[test : test + 1]
         values = ni.loo_influence_at(*given, d.y_test[test : test + 1])
-        return values[0, :, 0], float(ni.predict_at(*given)[0, 0])
+        return values[0, :, 0], float(ni.predict_at(*given)[0, 0]), float(d.y_test[test])
 
     return at
 
@@ -216,15 +219,37 @@ def check(root, influence):
     """What is on the screen is what the library computes, to the three digits that are shown."""
     test = int(re.search(r"Test image (\d+)", root.locator(".ifx-now").inner_text())[1])
     time, ridge = (int(root.locator(f".ifx-{name}").input_value()) for name in ("time", "ridge"))
-    values, f = influence(test, time, ridge)
-    said = re.search(r"predicts ([^,]+),", root.locator(".ifx-now").inner_text())[1]
-    assert number(said) == pytest.approx(f, rel=5e-3)
+    values, f, label = influence(test, time, ridge)
+    said = root.locator(".ifx-now").inner_text()
+    assert ("seven" in said) == (label > 0)
+    assert ("right" in said) == (f * label > 0)
+    assert number(re.search(r"predicts ([^,]+),", said)[1]) == pytest.approx(f, rel=5e-3)
+    loss = (f - label) ** 2 / 2
+    assert number(re.search(r"loss ([^;]+);", said)[1]) == pytest.approx(loss, rel=5e-3)
     for kind, sign in (("helpful", 1), ("harmful", -1)):
         rows = shown(root, kind)
         assert len(rows) == 5
         assert [i for i, _ in rows] == (sign * values).argsort(descending=True)[:5].tolist()
         for i, value in rows:
             assert value == pytest.approx(sign * float(values[i]), rel=5e-3)
+
+
+def check_pictures(root):
+    """Every tile is cut from the sprite where its image lies, up to the levels of grey."""
+    images = ni.datasets.load("mnist-5k-7v9", 800, 200).images
+    for tile in root.locator(".ifx-sheet li").all():
+        style = tile.locator(".ifx-im").evaluate(
+            "e => [e.style.backgroundImage, e.style.backgroundSize, e.style.backgroundPosition]"
+        )
+        sprite = Image.open(io.BytesIO(base64.b64decode(style[0].split("base64,")[1].strip('")'))))
+        across, down = (round(float(part.strip("%")) / 100) for part in style[1].split())
+        right, below = (float(part.strip("%")) / 100 for part in style[2].split())
+        left, top = round(right * (across - 1)) * 28, round(below * (down - 1)) * 28
+        shown = torch.tensor(
+            list(sprite.convert("L").crop((left, top, left + 28, top + 28)).getdata())
+        )
+        image = images[int(tile.get_attribute("data-index"))].flatten()
+        assert (255 - shown - image.int()).abs().float().mean() < 8  # half a level of sixteen
 
 
 def test_the_explorer_follows_keys_clicks_and_drags(visit, influence):
@@ -235,7 +260,7 @@ def test_the_explorer_follows_keys_clicks_and_drags(visit, influence):
     time.focus()
     for _ in range(3):
         page.keyboard.press("ArrowLeft")
-    assert time.input_value() == "6"
+    assert time.input_value() == "1"
     check(root, influence)
     root.locator(".ifx-ridge").press("ArrowLeft")
     check(root, influence)
@@ -254,6 +279,7 @@ def test_the_explorer_follows_keys_clicks_and_drags(visit, influence):
     page.mouse.up()
     assert time.input_value() == "0"
     check(root, influence)
+    check_pictures(root)
     assert visit.faults == []
 
 
@@ -263,9 +289,8 @@ def test_the_explorer_shows_the_recorded_photographs(visit):
     root.locator(".ifx-data label").nth(1).tap()
     root.locator(".ifx-tests label").nth(1).tap()
     survey = json.loads((RECORDED / "10_explorer.json").read_text())["results"]["survey"]
-    end = len(survey["times"]) - 1
     for kind in ("helpful", "harmful"):
-        pairs = survey[kind][1][survey["first_ridge"]][end]
+        pairs = survey[kind][1][survey["first_ridge"]][survey["first_time"]]
         assert shown(root, kind) == [(i, abs(value)) for i, value in pairs]
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     ground = root.evaluate("e => getComputedStyle(e.closest('.text_html')).backgroundColor")
@@ -280,12 +305,30 @@ def test_the_explorer_is_small():
     assert len(explorer.encode()) <= 300 * 1024
 
 
-def test_an_explorer_that_swaps_helpful_and_harmful_is_noticed(visit, influence):
+def tour(root, influence):
+    """Three of the test images, the first among them, which is predicted wrongly."""
+    for image in (0, 2, 4):
+        root.locator(".ifx-tests label").nth(image).click()
+        check(root, influence)
+        check_pictures(root)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[survey.helpful, survey.harmful]", "[survey.harmful, survey.helpful]"),
+        ("survey.tests.length + survey.images.indexOf", "survey.images.indexOf"),
+        ("survey.f[test][ridge][time], loss", "survey.f[test][ridge][0], loss"),
+        ("(f > 0) === (label === 0)", "f > 0"),
+    ],
+    ids=["helpful and harmful swapped", "wrong pictures", "time stands still", "always right"],
+)
+def test_a_wrong_explorer_is_noticed(visit, influence, old, new):
     page = visit("chapters/10_explorer.html")
     html = (SITE / "chapters" / "10_explorer.html").read_text()
-    wrong = html.replace("survey.helpful[test]", "survey.harmful[test]")
-    assert wrong != html
+    assert html.count(old) == 1
+    wrong = html.replace(old, new)
     page.route("**/wrong.html", lambda route: route.fulfill(body=wrong, content_type="text/html"))
     page.goto(page.url.replace("10_explorer.html", "wrong.html"))
     with pytest.raises(AssertionError):
-        check(page.locator(".ifx"), influence)
+        tour(page.locator(".ifx"), influence)

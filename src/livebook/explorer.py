@@ -35,10 +35,11 @@ def sprite(images: torch.Tensor) -> str:
 def explorer(surveys: list[dict], sprites: list[str]) -> None:
     """Show the explorer; what it shows goes beside it as JSON, which the tests compare.
 
-    A survey holds ``name``, ``classes``, ``side`` (pixels), ``ridges``, ``times`` (texts),
-    ``tests``, ``images`` (the training indices in the order of the sprite, after those of the
-    tests), ``f`` and ``loss`` [test][ridge][time], and ``helpful`` and ``harmful``
-    [test][ridge][time], lists of pairs of a training index and its influence.
+    A survey holds ``name``, ``classes``, ``ridges`` and ``times`` (texts), ``first_ridge`` and
+    ``first_time`` (where the sliders start), ``tests`` (pairs of index and class), ``images`` (the
+    training indices in the order of the sprite, after the tests), ``labels`` (their classes), ``f``
+    and ``loss`` [test][ridge][time], and ``helpful`` and ``harmful`` [test][ridge][time], lists of
+    pairs of a training index and its influence.
     """
     shown = [survey | {"sprite": picture} for survey, picture in zip(surveys, sprites, strict=True)]
     data = json.dumps({"columns": COLUMNS, "surveys": shown}, separators=(",", ":"))

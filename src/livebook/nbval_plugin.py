@@ -47,7 +47,7 @@ def _compare_outputs(cell: IPyNbCell, new: list, reference: list, skip: tuple = 
     new, reference = ([o for o in out if o.get("name") != "stderr"] for out in (new, reference))
     for output in (*new, *reference):
         if EXPLORER in output.get("data", {}):  # what its page shows is in the JSON beside it
-            del output["data"]["text/html"]
+            output["data"].pop("text/html", None)
     for ours, theirs in zip(new, reference, strict=False):
         for mine, yours in ((ours, theirs), (ours.get("data", {}), theirs.get("data", {}))):
             for key in mine.keys() & yours.keys() - {"data", "metadata"}:

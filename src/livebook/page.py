@@ -27,6 +27,8 @@ from ntk_influence import network, training
 from .paths import BUILD, RECORDED, ROOT, write_atomically
 
 STARTED = time.perf_counter()
+GIT = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+COMMIT = subprocess.run(GIT, capture_output=True, text=True, check=False).stdout.strip()
 plt.style.use(ROOT / "matplotlibrc")
 
 
@@ -93,10 +95,9 @@ def record(to: str, name: str, results: dict, device: torch.device, **parameters
 
 
 def made_by(device: torch.device) -> dict[str, str]:
-    """What produces a result: device, dtype, versions, commit and date."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    return _environment(device) | {"commit": commit or "unknown", "date": time.strftime("%Y-%m-%d")}
+    """What produces a result: device, dtype, versions, date, and the commit at the start."""
+    when = {"commit": COMMIT or "unknown", "date": time.strftime("%Y-%m-%d")}
+    return _environment(device) | when
 
 
 def recorded(name: str) -> dict | None:
