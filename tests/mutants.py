@@ -906,9 +906,7 @@ MUTANTS = [
     Mutant(
         "leave-one-out without P_ii over time", "dynamics.py", "alpha / P_ii", "alpha", DYNAMICS
     ),
-    Mutant(
-        "weights forgotten", "dynamics.py", "C = -w * alpha / P_ii", "C = -alpha / P_ii", DYNAMICS
-    ),
+    Mutant("weights forgotten", "dynamics.py", "-w * alpha / P_ii", "-alpha / P_ii", DYNAMICS),
     Mutant(
         "diagonal of the eigenvectors themselves",
         "dynamics.py",
@@ -917,7 +915,7 @@ MUTANTS = [
         DYNAMICS,
     ),
     Mutant("eigenvectors forgotten", "dynamics.py", "M.mul_(U) @", "M @", DYNAMICS),
-    Mutant("sign of the change over time", "dynamics.py", "C = -w *", "C = w *", DYNAMICS),
+    Mutant("sign of the change over time", "dynamics.py", "-w * alpha", "w * alpha", DYNAMICS),
     Mutant(
         "all outputs from the first",
         "dynamics.py",
@@ -967,22 +965,29 @@ MUTANTS = [
     Mutant(
         "every block is the first",
         "dynamics.py",
-        "U = self.U[start : start + rows]",
-        "U = self.U[:rows]",
+        "U = self.U[rows]",
+        "U = self.U[:count][: len(self.U[rows])]",
         DYNAMICS,
     ),
     Mutant(
         "labels squared in the influence over time",
         "dynamics.py",
-        "(delta / 2).add_(res",
-        "delta.add(res",
+        "change, alpha=0.5",
+        "change, alpha=1.0",
         DYNAMICS,
     ),
     Mutant(
         "influence over time of the first order",
         "dynamics.py",
-        "(delta / 2).add_(res",
-        "(delta * 0).add_(res",
+        "change, alpha=0.5",
+        "change, alpha=0.0",
+        DYNAMICS,
+    ),
+    Mutant(
+        "influence over time of the last output",
+        "dynamics.py",
+        "+= mean.mul_(change)",
+        "= mean.mul_(change)",
         DYNAMICS,
     ),
     Mutant(
@@ -995,7 +1000,7 @@ MUTANTS = [
     Mutant(
         "change for prediction over time",
         "dynamics.py",
-        "change.add_(f[number])",
+        "change + f[number][:, c]",
         "change",
         DYNAMICS,
     ),

@@ -158,8 +158,8 @@ def leave_one_out_at(
     flow = _Flow(times, K, y, ridge, k_test, step, accuracy)
     f = [flow.predict(t) for t in flow.times]
     result = K.new_empty(len(f), len(K), *f[0].shape)
-    for number, block, change in flow.blocks(memory):
-        result[number, block] = change.add_(f[number])
+    for number, rows, c, change in flow.changes(memory):
+        result[number, rows, :, c] = change + f[number][:, c]
     return result.reshape(*result.shape[:3], *y.shape[1:])
 
 
@@ -202,9 +202,12 @@ def loo_influence_at(
     expected, got = (len(k_test), *y.shape[1:]), tuple(y_test.shape)
     _check.require(got == expected, "y_test", f"shape {expected}", f"shape {got}")
     residual = [flow.predict(t) - y_test.double().reshape(len(k_test), -1) for t in flow.times]
-    result = K.new_empty(len(residual), len(K), len(k_test))
-    for number, block, delta in flow.blocks(memory):
-        result[number, block] = (delta / 2).add_(residual[number]).mul_(delta).sum(dim=2)
+    result = K.new_zeros(len(residual), len(K), len(k_test))
+    for number, rows, c, change in flow.changes(memory):
+        mean = torch.add(
+            residual[number][:, c], change, alpha=0.5
+        )  # of the residuals of both models
+        result[number, rows] += mean.mul_(change)
     return result
 
 
@@ -257,32 +260,32 @@ class _Flow:
             z = z / self.step
         return z.to(self.a.device, torch.complex128), w.to(self.a.device, torch.complex128)
 
-    def blocks(self, memory: int) -> Iterator[tuple[int, slice, Float[Tensor, "block n_test c"]]]:
-        r"""The changes $f_t^{\setminus i} - f_t$: number of the time, training points, changes."""
-        (n, c), nodes = self.Uy.shape, self.rule.nodes
+    def changes(
+        self, memory: int
+    ) -> Iterator[tuple[int, slice, int, Float[Tensor, "block n_test"]]]:
+        r"""The changes $f_t^{\setminus i} - f_t$: time, training points, output, and changes."""
+        n, nodes = len(self.U), self.rule.nodes
         _check.positive_integer("memory", memory)
-        once, row = 24 * n * nodes, 8 * (2 * n + 4 * c * nodes + 3 * c * len(self.kU))
-        rows = (memory - once) // row
-        _check.require(rows > 0, "memory", f"at least {once + row} bytes", memory)
-        for start in range(0, n, rows):
-            U = self.U[start : start + rows]
+        once, row = 24 * n * nodes, 8 * (2 * n + 4 * nodes + 3 * len(self.kU))
+        count = (memory - once) // row
+        _check.require(count > 0, "memory", f"at least {once + row} bytes", memory)
+        for start in range(0, n, count):
+            rows = slice(start, start + count)
+            U = self.U[rows]
             squares = U.square()
             for number, t in enumerate(self.times):
-                change = self.changes(U, squares, *self.nodes(t))
-                yield number, slice(start, start + rows), change
+                z, w = self.nodes(t)
+                R = 1 / (self.a[:, None] + z)
+                P_ii = torch.complex(squares @ R.real, squares @ R.imag)
+                for c, Uy in enumerate(self.Uy.T):
+                    Ry = R * Uy[:, None]
+                    alpha = torch.complex(U @ Ry.real, U @ Ry.imag)
+                    yield number, rows, c, self.change(U, R, -w * alpha / P_ii)
 
-    def changes(self, U, squares, z, w) -> Float[Tensor, "block n_test c"]:
-        """The changes without each of the points whose rows of U are given."""
-        R = 1 / (self.a[:, None] + z)
-        P_ii = torch.complex(squares @ R.real, squares @ R.imag)
-        change = U.new_empty(len(U), len(self.kU), self.Uy.shape[1])
-        for c, Uy in enumerate(self.Uy.T):
-            Ry = R * Uy[:, None]
-            alpha = torch.complex(U @ Ry.real, U @ Ry.imag)
-            C = -w * alpha / P_ii
-            M = torch.cat([C.real, -C.imag], dim=1) @ torch.cat([R.real, R.imag], dim=1).T
-            change[:, :, c] = M.mul_(U) @ self.kU.T
-        return change
+    def change(self, U, R, C) -> Float[Tensor, "block n_test"]:
+        r"""The sum over nodes, $\mathrm{Re}\, C R^\top$, and then the product with the test kernel."""
+        M = torch.cat([C.real, -C.imag], dim=1) @ torch.cat([R.real, R.imag], dim=1).T
+        return M.mul_(U) @ self.kU.T
 
 
 def _fitted(a: Tensor, t: float, step: float | None = None) -> Tensor:
