@@ -283,7 +283,7 @@ class _Flow:
                     yield number, rows, c, self.change(U, R, -w * alpha / P_ii)
 
     def change(self, U, R, C) -> Float[Tensor, "block n_test"]:
-        r"""The sum over nodes, $\mathrm{Re}\, C R^\top$, and then the product with the test kernel."""
+        r"""The sum over nodes, $\mathrm{Re}\, C R^\top$, then the product with the test kernel."""
         M = torch.cat([C.real, -C.imag], dim=1) @ torch.cat([R.real, R.imag], dim=1).T
         return M.mul_(U) @ self.kU.T
 
