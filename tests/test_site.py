@@ -212,7 +212,11 @@ def number(text):
 def shown(root, kind):
     """The training images of one row with the values that are written below them."""
     rows = root.locator(f".ifx-{kind} li").all()
-    return [(int(row.get_attribute("data-index")), number(row.inner_text())) for row in rows]
+    texts = [row.locator("span").nth(1).inner_text() for row in rows]
+    return [
+        (int(row.get_attribute("data-index")), number(text))
+        for row, text in zip(rows, texts, strict=True)
+    ]
 
 
 def check(root, influence):
@@ -236,9 +240,10 @@ def check(root, influence):
 
 def check_pictures(root):
     """Every tile is cut from the sprite where its image lies, up to the levels of grey."""
-    images = ni.datasets.load("mnist-5k-7v9", 800, 200).images
-    for tile in root.locator(".ifx-sheet li").all():
-        style = tile.locator(".ifx-im").evaluate(
+    d = ni.datasets.load("mnist-5k-7v9", 800, 200)
+    for tile in root.locator(".ifx-sheet .ifx-im, .ifx-tests .ifx-im").all():
+        kind, index = re.match(r"(\w+) image (\d+)", tile.get_attribute("aria-label")).groups()
+        style = tile.evaluate(
             "e => [e.style.backgroundImage, e.style.backgroundSize, e.style.backgroundPosition]"
         )
         sprite = Image.open(io.BytesIO(base64.b64decode(style[0].split("base64,")[1].strip('")'))))
@@ -248,7 +253,7 @@ def check_pictures(root):
         shown = torch.tensor(
             list(sprite.convert("L").crop((left, top, left + 28, top + 28)).getdata())
         )
-        image = images[int(tile.get_attribute("data-index"))].flatten()
+        image = (d.images if kind == "training" else d.images_test)[int(index)].flatten()
         assert (255 - shown - image.int()).abs().float().mean() < 8  # half a level of sixteen
 
 
@@ -318,10 +323,11 @@ def tour(root, influence):
     [
         ("[survey.helpful, survey.harmful]", "[survey.harmful, survey.helpful]"),
         ("survey.tests.length + survey.images.indexOf", "survey.images.indexOf"),
+        ("image(box, survey, k, label)", "image(box, survey, k + 1, label)"),
         ("survey.f[test][ridge][time], loss", "survey.f[test][ridge][0], loss"),
         ("(f > 0) === (label === 0)", "f > 0"),
     ],
-    ids=["helpful and harmful swapped", "wrong pictures", "time stands still", "always right"],
+    ids=["swapped", "wrong pictures", "wrong tests", "time stands still", "always right"],
 )
 def test_a_wrong_explorer_is_noticed(visit, influence, old, new):
     page = visit("chapters/10_explorer.html")
