@@ -264,8 +264,8 @@ MUTANTS = [
     Mutant(
         "pull to zero weights",
         "training.py",
-        "Z.copy_(self._push(M)).add_(self.Z_start)",
-        "Z.copy_(self._push(M)).add_(shrink * self.Z_start)",
+        "torch.baddbmm(self.Z_start, rows",
+        "torch.baddbmm(shrink * self.Z_start, rows",
         TRAINING,
     ),
     Mutant("point not left out", "training.py", "points] = 0", "points] = 1", TRAINING),
@@ -681,15 +681,15 @@ MUTANTS = [
     Mutant(
         "kernel without the signs of the outputs",
         "finite_width.py",
-        "* s.T.float())",
-        "* s.T.float().abs())",
+        "s.T.float(), 0)",
+        "s.T.float().abs(), 0)",
         FINITE,
     ),
     Mutant(
         "the limit kernel in the place of the network's",
         "finite_width.py",
-        "gram.mul_(pairs).div_(len(a))",
-        "gram.mul_((torch.pi - gram.clamp(-1, 1).arccos()) / (2 * torch.pi))",
+        "(gram * pairs.view(p, c, n, c))",
+        "(gram * (torch.pi - (gram * len(a)).clamp(-1, 1).arccos()) / (2 * torch.pi) * len(a))",
         FINITE,
     ),
     Mutant(
@@ -709,8 +709,8 @@ MUTANTS = [
     Mutant(
         "kernel summed over units at finite width",
         "finite_width.py",
-        "mul_(pairs).div_(len(a))",
-        "mul_(pairs)",
+        ".div_(len(a))[:, None, :, None]",
+        "[:, None, :, None]",
         FINITE,
     ),
     Mutant(
@@ -1027,6 +1027,27 @@ MUTANTS = [
     ),
     # Complexity, equation (19)
     Mutant(
+        "trace for the diagonal of P K P",
+        "complexity.py",
+        "(P * (K @ P)).sum(dim=1)",
+        "(P * (K @ P)).sum()",
+        COMPLEXITY,
+    ),
+    Mutant(
+        "diagonal of K P",
+        "complexity.py",
+        "(P * (K @ P)).sum(dim=1)",
+        "(K @ P).diagonal()",
+        COMPLEXITY,
+    ),
+    Mutant(
+        "complexity with cancellation",
+        "complexity.py",
+        "P @ (K @ alpha), ",
+        "alpha - ridge * (P @ alpha), ",
+        COMPLEXITY,
+    ),
+    Mutant(
         "complexity without the ridge",
         "complexity.py",
         "fit_kernel_ridge(K, y, ridge)",
@@ -1078,8 +1099,8 @@ MUTANTS = [
     Mutant(
         "norm without the ridge in the residual",
         "complexity.py",
-        "beta = alpha - ridge * (P @ alpha)",
-        "beta = alpha",
+        "beta, gamma = P @ (K @ alpha)",
+        "beta, gamma = alpha",
         COMPLEXITY,
     ),
     Mutant("norm without its two", "complexity.py", "2 * step * beta", "step * beta", COMPLEXITY),
@@ -1088,20 +1109,6 @@ MUTANTS = [
         "complexity.py",
         " - step.square() * gamma[:, None]",
         "",
-        COMPLEXITY,
-    ),
-    Mutant(
-        "trace for diagonal of the squared inverse",
-        "complexity.py",
-        "P.square().sum(dim=1)",
-        "P.square().sum()",
-        COMPLEXITY,
-    ),
-    Mutant(
-        "squared diagonal for the diagonal of the square",
-        "complexity.py",
-        "P.square().sum(dim=1)",
-        "P_ii.square()",
         COMPLEXITY,
     ),
 ]

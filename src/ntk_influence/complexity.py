@@ -25,7 +25,7 @@ def complexity(
     Without a ridge it is the squared RKHS norm of the interpolant.
 
     ``rkhs_norm``: $\|f\|^2_{\mathcal H} = \alpha^\top K \alpha$ drops by $2 \frac{\alpha_i}{P_{ii}}
-    (\alpha_i - \lambda (P \alpha)_i) - \frac{\alpha_i^2}{P_{ii}^2} (P_{ii} - \lambda (P^2)_{ii})$.
+    (P K \alpha)_i - \frac{\alpha_i^2}{P_{ii}^2} (P K P)_{ii}$.
     With a ridge it can be negative: removing a point may let the model follow the others further.
 
     Parameters
@@ -54,6 +54,5 @@ def complexity(
     step = alpha / P_ii[:, None]
     if kind == "quadratic_form":
         return (alpha * step).sum(dim=1)
-    beta = alpha - ridge * (P @ alpha)
-    gamma = P_ii - ridge * P.square().sum(dim=1)
+    beta, gamma = P @ (K @ alpha), (P * (K @ P)).sum(dim=1)  # no cancellation at a large ridge
     return (2 * step * beta - step.square() * gamma[:, None]).sum(dim=1)

@@ -101,15 +101,16 @@ def _outputs_and_kernel(
 ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "pc nc"]]:
     """Outputs, and the kernel with the first n points, by point and output, block by block."""
     a = network.a.reshape(len(network.a), -1)
-    f, c = 0, a.shape[1]
-    pairs = points.new_zeros(c * len(points), c * n, dtype=torch.float32)
+    f, c, p = 0, a.shape[1], len(points)
+    pairs = points.new_zeros(c * p, c * n, dtype=torch.float32)
     for W, s in zip(network.W.split(units), a.split(units), strict=True):
         Z = points @ W.T
-        f = f + torch.relu(Z) @ s
-        A = ((Z >= 0)[:, None] * s.T.float()).flatten(0, 1)
+        A = torch.where((Z >= 0)[:, None], s.T.float(), 0).flatten(0, 1)
+        f = f + Z.relu_() @ s
         pairs.addmm_(A, A[: c * n].T)  # integers, exact in float32
-    gram = (points @ points[:n].T).repeat_interleave(c, 0).repeat_interleave(c, 1)
-    return f / math.sqrt(len(a)), gram.mul_(pairs).div_(len(a))
+    gram = (points @ points[:n].T).div_(len(a))[:, None, :, None]
+    K = (gram * pairs.view(p, c, n, c)).view(p * c, n * c)
+    return f / math.sqrt(len(a)), K
 
 
 def _check_points(network: TwoLayerReLU, name: str, X: Tensor, labels: str, y: Tensor) -> None:

@@ -317,8 +317,12 @@ class _Descent:
                 "training: the outputs ran away; take a smaller step or a larger ridge"
             )
         D = ((self.keep[:, :, None] * beta) @ self.signs.T).mul_(A)
-        M.mul_(shrink).add_(self._pull(D))
-        Z.copy_(self._push(M)).add_(self.Z_start)
+        if self.dual:
+            M.mul_(shrink).add_(D)
+        else:
+            M.baddbmm_(self.X.T.expand(len(M), -1, -1), D, beta=shrink)
+        rows = (self.G if self.dual else self.X).expand(len(M), -1, -1)
+        torch.baddbmm(self.Z_start, rows, M, out=Z)
 
     def _solve(
         self, A: Float[Tensor, "b n m"], target: Float[Tensor, "b n c"], damping: float
