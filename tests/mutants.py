@@ -1099,8 +1099,8 @@ MUTANTS = [
     Mutant(
         "norm without the ridge in the residual",
         "complexity.py",
-        "beta, gamma = P @ (K @ alpha)",
-        "beta, gamma = alpha",
+        "P @ (K @ alpha), ",
+        "alpha, ",
         COMPLEXITY,
     ),
     Mutant("norm without its two", "complexity.py", "2 * step * beta", "step * beta", COMPLEXITY),
