@@ -12,6 +12,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -250,9 +251,8 @@ def check_pictures(root):
         across, down = (round(float(part.strip("%")) / 100) for part in style[1].split())
         right, below = (float(part.strip("%")) / 100 for part in style[2].split())
         left, top = round(right * (across - 1)) * 28, round(below * (down - 1)) * 28
-        shown = torch.tensor(
-            list(sprite.convert("L").crop((left, top, left + 28, top + 28)).getdata())
-        )
+        part = sprite.convert("L").crop((left, top, left + 28, top + 28))
+        shown = torch.from_numpy(np.array(part, dtype=int)).flatten()
         image = (d.images if kind == "training" else d.images_test)[int(index)].flatten()
         assert (255 - shown - image.int()).abs().float().mean() < 8  # half a level of sixteen
 
