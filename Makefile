@@ -52,7 +52,7 @@ lint: $(READY) ## style of the code
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 bench: $(READY) ## what the library costs, into data/recorded/bench*.json
-	@for part in bench dynamics training; do $(BIN)/python benchmarks/$$part.py || exit 1; done
+	@for part in bench finite_width dynamics training; do $(BIN)/python benchmarks/$$part.py || exit 1; done
 
 paper: $(READY) ## full-size runs (profiles/paper.yaml), into data/recorded
 	@$(BIN)/python -m livebook.run --profile profiles/paper.yaml --to _build/paper --timeout 86400

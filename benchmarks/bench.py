@@ -119,75 +119,17 @@ def measure(n: int) -> dict:
     }
 
 
-def finite_floor(network: ni.TwoLayerReLU, X: torch.Tensor, X_test: torch.Tensor) -> None:
-    """Patterns of all points, their products, one Cholesky factorisation, one solve per test."""
-    points, n = torch.cat([X, X_test]), len(X)
-    pairs = torch.zeros(len(points), n)
-    for W in network.W.split(1024):
-        A = (points @ W.T >= 0).float()
-        pairs.addmm_(A, A[:n].T)
-    K = pairs.double()
-    K[:n].diagonal().add_(RIDGE)
-    torch.cholesky_solve(K[n:].T, torch.linalg.cholesky(K[:n]))
-
-
-def conjugate_gradients(network: ni.TwoLayerReLU, X: torch.Tensor, x: torch.Tensor) -> int:
-    """One test gradient through the Hessian, by products from autograd; the number of steps."""
-
-    def objective(W: torch.Tensor) -> torch.Tensor:
-        fit = ni.TwoLayerReLU(W, network.a).predict(X).square().sum()
-        return (fit + RIDGE * W.square().sum()) / 2
-
-    gradient = torch.func.grad(objective)
-    g = torch.func.grad(lambda W: ni.TwoLayerReLU(W, network.a).predict(x).sum())(network.W)
-    z, r, p, steps = torch.zeros_like(g), g, g, 0
-    while r.norm() > 1e-4 * g.norm():
-        q = torch.func.jvp(gradient, (network.W,), (p,))[1]
-        along = r.square().sum() / (p * q).sum()
-        z, after = z + along * p, r - along * q
-        p, r = after + after.square().sum() / r.square().sum() * p, after
-        steps += 1
-    return steps
-
-
-def measure_finite(n: int, width: int, n_test: int = 500) -> dict:
-    """IHVP of a network against its floor, and against one conjugate gradient solve per point."""
-    d = ni.datasets.mixture(n, n_test, dim=DIM)
-    network = ni.TwoLayerReLU.initialise(DIM, width, 1.0, 0)
-    ihvp = (network, d.X, d.y, RIDGE, d.X_test, d.y_test)
-    runs = {"floor": [], "total": []}
-    for _ in tqdm(range(REPEATS + 1), desc=f"width {width:,}"):
-        runs["floor"].append(seconds(finite_floor, network, d.X, d.X_test))
-        runs["total"].append(seconds(ni.finite_width.ihvp_influence, *ihvp))
-    t = {name: median(times[1:]) for name, times in runs.items()}
-    conjugate_gradients(network, d.X[:8], d.X_test[:1])  # loads what autograd needs
-    started = time.perf_counter()
-    steps = conjugate_gradients(network, d.X, d.X_test[:1])
-    one = time.perf_counter() - started
-    return {
-        "n": n,
-        "width": width,
-        "n_test": n_test,
-        "seconds": t["total"],
-        "total": t["total"] / t["floor"],
-        "cg_steps": steps,
-        "cg_all": n_test * one / t["total"],
-    }
-
-
 def main() -> None:
     """Measure each size and write the results at the end."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1250, 2500, 5000, 10000])
-    parser.add_argument("--finite", type=int, nargs=2, default=[2000, 10000], help="n and width")
     parser.add_argument("--to", default="data/recorded", help="folder for bench.json")
     options = parser.parse_args()
     results = {"sizes": [measure(n) for n in options.sizes]}
-    results["finite_width"] = measure_finite(*options.finite)
     facts = dict(dim=DIM, n_test=N_TEST, ridge=RIDGE, repeats=REPEATS, data="mixture")
     threads = torch.get_num_threads()
     book.record(options.to, "bench", results, torch.device("cpu"), threads=threads, **facts)
-    for row in [*results["sizes"], results["finite_width"]]:
+    for row in results["sizes"]:
         print({key: round(value, 3) for key, value in row.items()})
 
 
