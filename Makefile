@@ -54,8 +54,9 @@ lint: $(READY) ## style of the code
 bench: $(READY) ## what the library costs, into data/recorded/bench*.json
 	@for part in bench finite_width dynamics training; do $(BIN)/python benchmarks/$$part.py || exit 1; done
 
+PROFILE ?= profiles/paper.yaml
 paper: $(READY) ## full-size runs (profiles/paper.yaml), into data/recorded
-	@$(BIN)/python -m livebook.run --profile profiles/paper.yaml --to _build/paper --timeout 86400
+	@$(BIN)/python -m livebook.run --profile $(PROFILE) --to _build/paper --timeout 86400
 
 clean: ## remove what was built, not the environment
 	@rm -rf _build .hypothesis
