@@ -58,5 +58,5 @@ PROFILE ?= profiles/paper.yaml
 paper: $(READY) ## full-size runs (profiles/paper.yaml), into data/recorded
 	@$(BIN)/python -m livebook.run --profile $(PROFILE) --to _build/paper --timeout 86400
 
-clean: ## remove what was built, not the environment
+clean: ## remove what was built and the checkpoints of long runs, not the environment
 	@rm -rf _build .hypothesis

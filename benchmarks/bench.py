@@ -79,9 +79,11 @@ def peak_bytes(action: Callable, *arguments: object) -> int:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    action(*arguments)
-    done.set()
-    watcher.join()
+    try:
+        action(*arguments)
+    finally:
+        done.set()
+        watcher.join()
     return max(readings) - readings[0]
 
 

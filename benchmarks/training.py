@@ -1,5 +1,5 @@
-"""What training costs: a step over its matrix products, implicit steps over gradient descent, and a
-retraining inside a sweep over one by itself.
+"""What training costs: the share of products in a step, implicit steps over gradient descent, and
+a retraining inside a sweep over one by itself.
 
 ``python benchmarks/training.py [--n N] [--width M] [--to FOLDER]`` writes ``bench_training.json``.
 """

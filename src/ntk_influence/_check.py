@@ -59,7 +59,8 @@ def times(argument: str, value: object) -> list[float]:
     require(len(values) > 0, argument, "at least one time", "none")
     for t in values:
         number = isinstance(t, Real) and not isinstance(t, bool)
-        require(number and t >= 0, argument, "numbers >= 0", repr(t))
+        representable = number and (0 <= t <= 1e300 or t == float("inf"))
+        require(representable, argument, "numbers >= 0, at most 1e300 or infinite", repr(t))
     return [float(t) for t in values]
 
 

@@ -36,7 +36,6 @@ class Contour:
         return 2 * len(self.z)
 
 
-@cache
 def contour(accuracy: float = 1e-10) -> Contour:
     r"""The shortest quadrature of the inverse Laplace transform that is as accurate as asked.
 
@@ -63,6 +62,12 @@ def contour(accuracy: float = 1e-10) -> Contour:
     """
     _check.nonnegative("accuracy", accuracy)
     _check.require(1e-13 <= accuracy <= 1e-2, "accuracy", "a number from 1e-13 to 1e-2", accuracy)
+    return _contour(float(accuracy))
+
+
+@cache
+def _contour(accuracy: float) -> Contour:
+    """The rule of `contour`, made once."""
     s = torch.cat([torch.zeros(1), torch.logspace(-4, 12, 801)]).double()
     exact = _fitted(s, 1.0)
     return next(
@@ -232,15 +237,18 @@ class _Flow:
     def _refuse_late_times(self, rounding: float, accuracy: float) -> None:
         """Eigenvalues are right up to rounding; it must not matter beside their own size or 1/t."""
         needed, least = rounding / accuracy, float(self.a[0])
-        latest = math.inf if least >= needed else 1 / (needed - least)
+        if least <= 0:
+            latest = 1 / max(needed - least, 1e-300)
+        else:
+            latest = math.inf if least >= needed else 1 / (needed - least)
         expected = (
-            f"at most {latest:.1e}, beyond which rounding exceeds the accuracy of {accuracy:g}"
+            f"at most {latest:.6g}, beyond which rounding exceeds the accuracy of {accuracy:g}"
         )
         _check.require(
             max(self.times) <= latest,
             "times",
             f"{expected} for this kernel and ridge",
-            f"{max(self.times):g} (a larger ridge or a coarser accuracy helps)",
+            f"{max(self.times):g} (a larger ridge helps)",
         )
 
     def predict(self, t: float) -> Float[Tensor, "n_test c"]:
@@ -249,7 +257,7 @@ class _Flow:
 
     def nodes(self, t: float) -> tuple[Complex[Tensor, "half"], Complex[Tensor, "half"]]:
         r"""Nodes and weights of $A^{-1} (I - e^{-At})$, or of gradient descent after t."""
-        if t == 0:
+        if t < 1e-200:  # nothing has been learnt that a float could tell from 0
             z, w = torch.zeros(0), torch.zeros(0)
         elif t == math.inf:
             z, w = torch.zeros(1), torch.ones(1)
@@ -264,7 +272,7 @@ class _Flow:
         self, memory: int
     ) -> Iterator[tuple[int, slice, int, Float[Tensor, "block n_test"]]]:
         r"""The changes $f_t^{\setminus i} - f_t$: time, training points, output, and changes."""
-        n, nodes = len(self.U), self.rule.nodes
+        n, nodes = len(self.U), max(self.rule.nodes, 48)  # as many as a circle has
         _check.positive_integer("memory", memory)
         once, row = 24 * n * nodes, 8 * (2 * n + 4 * nodes + 3 * len(self.kU))
         count = (memory - once) // row
@@ -326,11 +334,10 @@ def _checked_step(step: float | None, times: list[float], largest: float) -> flo
     if step is None:
         return None
     _check.nonnegative("step", step)
-    expected = (
-        f"a number from 0 to {1 / largest:.3g}, one over the largest eigenvalue of K + ridge I"
-    )
-    _check.require(0 < step <= (1 + 1e-9) / largest, "step", expected, step)
+    most = 1 / max(largest, 1e-100)
+    expected = f"a number above 0, at most {most:.6g}, 1 over the largest eigenvalue of K + ridge I"
+    _check.require(1e-100 < step <= (1 + 1e-9) * most, "step", expected, step)
     for t in times:
-        off = 0 if t == math.inf else abs(t / step - round(t / step))
-        _check.require(off <= 1e-6, "times", f"multiples of the step {step:g}", f"{t:g}")
+        whole = t == math.inf or (t / step < 1e15 and abs(t / step - round(t / step)) <= 1e-6)
+        _check.require(whole, "times", f"multiples of the step {step:g}", f"{t:g}")
     return step
