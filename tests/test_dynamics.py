@@ -188,7 +188,7 @@ def test_a_small_memory_changes_nothing_but_the_blocks(sevens):
     problem = sevens(1.0)
     whole = leave_one_out_at([1.0], *arguments(problem))
     nodes = 48  # those of a circle, which is what is planned for
-    enough = 24 * problem.n * nodes + 7 * 8 * (2 * problem.n + 4 * nodes + 3 * len(problem.k_test))
+    enough = 24 * problem.n * nodes + 7 * 8 * (3 * problem.n + 4 * nodes + 4 * len(problem.k_test))
     small = leave_one_out_at([1.0], *arguments(problem), memory=enough)
     assert_close(small, whole, atol=1e-13, rtol=0)
 

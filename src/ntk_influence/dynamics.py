@@ -274,7 +274,7 @@ class _Flow:
         r"""The changes $f_t^{\setminus i} - f_t$: time, training points, output, and changes."""
         n, nodes = len(self.U), max(self.rule.nodes, 48)  # as many as a circle has
         _check.positive_integer("memory", memory)
-        once, row = 24 * n * nodes, 8 * (2 * n + 4 * nodes + 3 * len(self.kU))
+        once, row = 24 * n * nodes, 8 * (3 * n + 4 * nodes + 4 * len(self.kU))
         count = (memory - once) // row
         _check.require(count > 0, "memory", f"at least {once + row} bytes", memory)
         for start in range(0, n, count):
