@@ -986,8 +986,8 @@ MUTANTS = [
     Mutant(
         "influence over time of the last output",
         "dynamics.py",
-        "+= mean.mul_(change)",
-        "= mean.mul_(change)",
+        ".addcmul_(mean, change)",
+        ".copy_(mean * change)",
         DYNAMICS,
     ),
     Mutant(

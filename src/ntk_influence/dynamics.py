@@ -212,7 +212,7 @@ def loo_influence_at(
         mean = torch.add(
             residual[number][:, c], change, alpha=0.5
         )  # of the residuals of both models
-        result[number, rows] += mean.mul_(change)
+        result[number, rows].addcmul_(mean, change)
     return result
 
 
@@ -284,16 +284,20 @@ class _Flow:
             for number, t in enumerate(self.times):
                 z, w = self.nodes(t)
                 R = 1 / (self.a[:, None] + z)
-                P_ii = torch.complex(squares @ R.real, squares @ R.imag)
+                P_ii = _product(squares, R)
                 for c, Uy in enumerate(self.Uy.T):
-                    Ry = R * Uy[:, None]
-                    alpha = torch.complex(U @ Ry.real, U @ Ry.imag)
+                    alpha = _product(U, R * Uy[:, None])
                     yield number, rows, c, self.change(U, R, -w * alpha / P_ii)
 
     def change(self, U, R, C) -> Float[Tensor, "block n_test"]:
         r"""The sum over nodes, $\mathrm{Re}\, C R^\top$, then the product with the test kernel."""
         M = torch.cat([C.real, -C.imag], dim=1) @ torch.cat([R.real, R.imag], dim=1).T
         return M.mul_(U) @ self.kU.T
+
+
+def _product(A: Tensor, B: Tensor) -> Tensor:
+    """A real matrix times a complex one, in one pass over the real one."""
+    return torch.complex(*(A @ torch.cat([B.real, B.imag], dim=1)).chunk(2, dim=1))
 
 
 def _fitted(a: Tensor, t: float, step: float | None = None) -> Tensor:
