@@ -28,7 +28,9 @@ from .paths import BUILD, RECORDED, ROOT, write_atomically
 
 STARTED = time.perf_counter()
 GIT = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-COMMIT = subprocess.run(GIT, capture_output=True, text=True, check=False).stdout.strip()
+COMMIT = ""
+if shutil.which("git"):
+    COMMIT = subprocess.run(GIT, capture_output=True, text=True, check=False).stdout.strip()
 plt.style.use(ROOT / "matplotlibrc")
 
 

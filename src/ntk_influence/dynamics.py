@@ -341,7 +341,7 @@ def _checked_step(step: float | None, times: list[float], largest: float) -> flo
     most = 1 / max(largest, 1e-100)
     expected = f"a number above 0, at most {most:.6g}, 1 over the largest eigenvalue of K + ridge I"
     _check.require(1e-100 < step <= (1 + 1e-9) * most, "step", expected, step)
-    for t in times:
+    for t in times:  # a multiple up to the rounding of t / step, and few enough to be counted
         whole = t == math.inf or (t / step < 1e15 and abs(t / step - round(t / step)) <= 1e-6)
         _check.require(whole, "times", f"multiples of the step {step:g}", f"{t:g}")
     return step
