@@ -257,8 +257,8 @@ MUTANTS = [
     Mutant(
         "patterns of the initial weights",
         "training.py",
-        "A = (Z >= 0)",
-        "A = (self.Z_start + 0 * Z >= 0)",
+        "A = torch.ge(Z, 0,",
+        "A = torch.ge(self.Z_start + 0 * Z, 0,",
         TRAINING,
     ),
     Mutant(
