@@ -1,11 +1,11 @@
-"""What training costs: the share of products in a step, implicit steps over gradient descent, both
-at the same noise floor, and a retraining inside a sweep over one by itself.
+"""What training costs: the share of products in a step, retraining by implicit steps and by
+gradient descent with the noise floor of both, and a retraining inside a sweep over one by itself.
 
 ``python benchmarks/training.py [--n N] [--width M] [--to FOLDER]`` writes ``bench_training.json``.
 """
 
 import argparse
-from itertools import pairwise
+from itertools import pairwise, product
 from statistics import median
 
 import torch
@@ -16,7 +16,7 @@ import ntk_influence as ni
 from ntk_influence.training import Step, _Descent, _pairs
 
 DTYPE, REPEATS = torch.float32, 5
-POINTS, LADDER = 4, (10, 20, 40, 80, 160, 320)
+POINTS, LADDER = 2, (10, 20, 40, 80, 160, 320)
 
 
 def problem(n: int, width: int, ridge: float) -> tuple:
@@ -51,43 +51,18 @@ def step_over_products(n: int, width: int) -> dict[str, float]:
     return shares
 
 
-def implicit_over_descent(n: int, width: int, ridge: float) -> dict[str, float]:
-    """Time and steps of gradient descent over those of implicit steps, each to its end."""
-    given = problem(n, width, ridge)
-    runs, took = {}, {}
-    for name in ("preconditioned", "gradient_descent"):
+def ways_of_retraining(n: int, width: int, ridge: float) -> list[dict]:
+    """Time, error and noise floor of retraining, by gradient descent and by more and more steps.
 
-        def run(name: str = name) -> None:
-            runs[name] = ni.train(*given, method=name)
-
-        took[name] = seconds(run)
-    steps = {name: trained.report.steps for name, trained in runs.items()}
-    largest = float(torch.linalg.eigvalsh(given[0].ntk(given[1]).double())[-1])
-    f, g = (trained.predict(given[1]) for trained in runs.values())
-    f_0 = given[0].predict(given[1])
-    K = ni.relu_ntk(given[1])
-    kernel = f_0 + ni.fit_kernel_ridge(K, given[2] - f_0, ridge).predict(K)
-    return {
-        "n": n,
-        "ridge": ridge,
-        "stiffness": largest / ridge,
-        "time": took["gradient_descent"] / took["preconditioned"],
-        "steps": steps["gradient_descent"] / steps["preconditioned"],
-        "apart": float((f - g).norm() / (g - f_0).norm()),
-        "from the kernel": [float((h - kernel).norm() / (kernel - f_0).norm()) for h in (f, g)],
-    }
-
-
-def against_the_floor(n: int, width: int, ridge: float) -> list[dict]:
-    """What retraining takes, how far it ends from the kernel, and its noise floor, for each way.
-
-    The floor is the distance to the changes by gradient descent with half the step, or by twice
-    as many implicit steps. The points are those that change the kernel's predictions most.
+    The time is relative to gradient descent; the error is the distance of the changes of the
+    predictions from those of the kernel with the offset; the floor is their distance from changes
+    by gradient descent with half the step, or by twice as many implicit steps. Points that change
+    the kernel's predictions most are left out.
     """
     start, X, y, ridge = problem(n, width, ridge)
     X_test = ni.datasets.load("mnist-5k", n, 100).X_test.to(DTYPE)
-    k_test = ni.relu_ntk(X_test, X).double()
-    model = ni.fit_kernel_ridge(ni.relu_ntk(X).double(), (y - start.predict(X)).double(), ridge)
+    K, k_test = ni.relu_ntk(X).double(), ni.relu_ntk(X_test, X).double()
+    model = ni.fit_kernel_ridge(K, (y - start.predict(X)).double(), ridge)
     expected = ni.leave_one_out(model, k_test) - model.predict(k_test)
     chosen = expected.norm(dim=1).topk(POINTS).indices
 
@@ -98,19 +73,21 @@ def against_the_floor(n: int, width: int, ridge: float) -> list[dict]:
         took = seconds(lambda: found.append(ni.retrain_without(*arguments)))
         return took, (found[0] - trained.predict(X_test)).double(), trained.report.steps
 
-    found = [retrain("gradient_descent", step=step) for step in (1.0, 0.5)]
+    descent = [retrain("gradient_descent", step=step) for step in (1.0, 0.5)]
     ladder = [retrain("preconditioned", max_steps=steps) for steps in LADDER]
-    pairs = [("gradient_descent", *found)]
+    pairs = [("gradient_descent", *descent)]
     pairs += [("preconditioned", *pair) for pair in pairwise(ladder)]
     return [
         {
             "n": n,
             "ridge": ridge,
+            "stiffness": float(torch.linalg.eigvalsh(start.ntk(X).double())[-1]) / ridge,
             "method": method,
             "steps": steps,
-            "time": took / found[0][0],
+            "time": took / descent[0][0],
             "error": float((delta - expected[chosen]).norm() / delta.norm()),
             "floor": float((delta - finer).norm() / delta.norm()),
+            "apart": float((delta - descent[0][1]).norm() / descent[0][1].norm()),
         }
         for method, (took, delta, steps), (_, finer, _) in pairs
     ]
@@ -133,17 +110,13 @@ def main() -> None:
     parser.add_argument("--to", default="data/recorded", help="folder for bench_training.json")
     options = parser.parse_args()
     n, width = options.n, options.width
-    cases = [(n // k, ridge) for k in (8, 2, 1) for ridge in (10.0, 1.0)]
-    small = [(n // k, ridge) for k in (8, 4) for ridge in (10.0, 1.0)]
-    results = {
-        "step": step_over_products(n, width),
-        "methods": [implicit_over_descent(k, width, ridge) for k, ridge in cases],
-        "floor": [row for k, ridge in small for row in against_the_floor(k, width, ridge)],
-        "sweep": retraining_in_a_sweep(n, width),
-    }
     facts = dict(n=n, width=width, dtype=str(DTYPE), threads=torch.get_num_threads())
     facts |= dict(data="mnist-5k, even or odd")
-    book.record(options.to, "bench_training", results, torch.device("cpu"), **facts)
+    results = {"step": step_over_products(n, width), "sweep": retraining_in_a_sweep(n, width)}
+    results["ways"] = []
+    for points, ridge in product((n // 8, n // 4, n), (10.0, 1.0)):
+        results["ways"] += ways_of_retraining(points, width // 2, ridge)
+        book.record(options.to, "bench_training", results, torch.device("cpu"), **facts)
     print(results)
 
 
