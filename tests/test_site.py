@@ -151,7 +151,7 @@ def test_the_table_of_claims_is_complete_and_links_to_the_chapters(visit):
 
 def test_a_folded_solution_opens(visit):
     page = visit("chapters/02_leave_one_out.html")
-    inside = page.get_by_text("This is the statistic PRESS").first
+    inside = page.get_by_text("is the statistic PRESS").first
     assert not inside.is_visible()
     inside.evaluate(
         "e => e.closest('.dropdown, details, .toggle').querySelector('button, summary').click()"
