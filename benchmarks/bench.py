@@ -4,34 +4,21 @@
 """
 
 import argparse
-import multiprocessing
-import os
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from statistics import median
 
-import psutil
 import torch
+from timing import DIM, REPEATS, RIDGE, in_fresh_process, peak_bytes, seconds
 from tqdm import tqdm
 
 import livebook as book
 import ntk_influence as ni
 
-DIM, N_TEST, RIDGE, REPEATS = 784, 1000, 1.0, 5
+N_TEST = 1000
 
 
 def data(n: int) -> ni.datasets.Dataset:
     """Unit vectors with labels of +1 and -1; what they show does not matter for the cost."""
     return ni.datasets.mixture(n, N_TEST, dim=DIM)
-
-
-def seconds(action: Callable, *arguments: object) -> float:
-    """The wall time of one call."""
-    started = time.perf_counter()
-    action(*arguments)
-    return time.perf_counter() - started
 
 
 def floor(X: torch.Tensor, k_test: torch.Tensor) -> None:
@@ -59,32 +46,6 @@ def refit(K: torch.Tensor, y: torch.Tensor, k_test: torch.Tensor) -> None:
     A.diagonal().add_(RIDGE)
     alpha = torch.cholesky_solve(y[:-1, None], torch.linalg.cholesky(A))
     k_test[:, :-1] @ alpha
-
-
-def in_fresh_process(action: Callable, *arguments: object) -> float:
-    """What an action returns in a process of its own, where freed memory is given back at once."""
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(action, *arguments).result()
-
-
-def peak_bytes(action: Callable, *arguments: object) -> int:
-    """Peak memory of this process during an action, above what it had before."""
-    process, done = psutil.Process(), threading.Event()
-    readings = [process.memory_info().rss]
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            readings.append(process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        action(*arguments)
-    finally:
-        done.set()
-        watcher.join()
-    return max(readings) - readings[0]
 
 
 def peak_memory(n: int) -> float:

@@ -7,7 +7,7 @@ import argparse
 from statistics import median
 
 import torch
-from bench import DIM, REPEATS, RIDGE, in_fresh_process, peak_bytes, seconds
+from timing import DIM, REPEATS, RIDGE, in_fresh_process, peak_bytes, seconds
 from tqdm import tqdm
 
 import livebook as book
@@ -26,7 +26,7 @@ def products(K: torch.Tensor, k_test: torch.Tensor) -> None:
     """One eigendecomposition, and for each time the product over nodes and that with the test."""
     U = torch.linalg.eigh(K)[1]
     kU = k_test @ U
-    nodes = torch.rand(len(K), ni.dynamics.contour().nodes, dtype=K.dtype)
+    nodes = torch.rand(len(K), ni.contour().nodes, dtype=K.dtype)
     for _ in TIMES:
         nodes @ nodes.T @ kU.T
 

@@ -9,7 +9,7 @@ import time
 from statistics import median
 
 import torch
-from bench import DIM, REPEATS, RIDGE, seconds
+from timing import DIM, REPEATS, RIDGE, seconds
 from tqdm import tqdm
 
 import livebook as book

@@ -9,13 +9,13 @@ from itertools import pairwise, product
 from statistics import median
 
 import torch
-from bench import seconds
+from timing import REPEATS, seconds
 
 import livebook as book
 import ntk_influence as ni
-from ntk_influence.training import Step, _Descent, _pairs
+from ntk_influence.descent import count_pairs
 
-DTYPE, REPEATS = torch.float32, 5
+DTYPE = torch.float32
 POINTS, LADDER = 2, (10, 20, 40, 80, 160, 320)
 
 
@@ -26,27 +26,27 @@ def problem(n: int, width: int, ridge: float) -> tuple:
     return start, d.X.to(DTYPE), (1 - 2 * (d.labels % 2)).to(DTYPE), ridge
 
 
-def products(descent: _Descent, A: torch.Tensor, D: torch.Tensor, implicit: bool) -> None:
+def products(descent: ni.Descent, A: torch.Tensor, D: torch.Tensor, implicit: bool) -> None:
     """The matrix products and the factorisation in one step, and nothing else."""
     if implicit:
-        K = _pairs(A)
+        K = count_pairs(A)
         K.diagonal(dim1=1, dim2=2).add_(len(K) * A.shape[2])
         torch.linalg.cholesky(K)
-    descent._push(descent._pull(D))
+    descent.pre_activations(descent.coefficients(D))
 
 
 def step_over_products(n: int, width: int) -> dict[str, float]:
     """Share of a step that its products take, for each method."""
-    descent = _Descent(*problem(n, width, 1.0))
-    steps = {"gradient_descent": Step(1e-3), "preconditioned": Step(1.0, damping=10.0)}
-    M, Z = descent.start(), descent.Z_start[None].clone()
+    descent = ni.Descent(*problem(n, width, 1.0))
+    steps = {"gradient_descent": ni.Step(1e-3), "preconditioned": ni.Step(1.0, damping=10.0)}
+    B, Z = descent.start(), descent.Z_start[None].clone()
     A, D = (Z >= 0).to(DTYPE), Z.clone()
     shares = {}
     for name, step in steps.items():
         implicit, times = name == "preconditioned", []
         for _ in range(REPEATS + 1):
             bare = seconds(products, descent, A, D, implicit)
-            times.append(bare / seconds(descent._take, step, M, Z))
+            times.append(bare / seconds(descent.take, step, B, Z))
         shares[name] = median(times[1:])
     return shares
 
@@ -60,20 +60,27 @@ def ways_of_retraining(n: int, width: int, ridge: float) -> list[dict]:
     the kernel's predictions most are left out.
     """
     start, X, y, ridge = problem(n, width, ridge)
-    X_test = ni.datasets.load("mnist-5k", n, 100).X_test.to(DTYPE)
-    K, k_test = ni.relu_ntk(X).double(), ni.relu_ntk(X_test, X).double()
+    d = ni.datasets.load("mnist-5k", n, 100)
+    K, k_test = ni.relu_ntk(d.X), ni.relu_ntk(d.X_test, d.X)
+    X_test = d.X_test.to(DTYPE)
     model = ni.fit_kernel_ridge(K, (y - start.predict(X)).double(), ridge)
     expected = ni.leave_one_out(model, k_test) - model.predict(k_test)
     chosen = expected.norm(dim=1).topk(POINTS).indices
 
-    def retrain(method: str, **how: float) -> tuple[float, torch.Tensor, int]:
-        trained = ni.train(start, X, y, ridge, method, **how)
-        arguments = (start, X, y, ridge, chosen.tolist(), X_test, method, "cold", trained)
+    def retrain(method: str, **how: float) -> tuple[float, torch.Tensor, ni.Report]:
+        trained = ni.train(start, X, y, ridge, method=method, **how)
+        task = (start, X, y, ridge, chosen.tolist(), X_test)
         found = []
-        took = seconds(lambda: found.append(ni.retrain_without(*arguments)))
-        return took, (found[0] - trained.predict(X_test)).double(), trained.report.steps
 
-    descent = [retrain("gradient_descent", step=step) for step in (1.0, 0.5)]
+        def once() -> None:
+            found.append(ni.retrain_without(*task, method=method, trained=trained))
+
+        took, report = seconds(once), trained.report
+        return took, (found[0] - trained.predict(X_test)).double(), report
+
+    descent = [retrain("gradient_descent")]
+    first = descent[0][2].schedule[0].size
+    descent.append(retrain("gradient_descent", step=first / 2))
     ladder = [retrain("preconditioned", max_steps=steps) for steps in LADDER]
     pairs = [("gradient_descent", *descent)]
     pairs += [("preconditioned", *pair) for pair in pairwise(ladder)]
@@ -83,25 +90,27 @@ def ways_of_retraining(n: int, width: int, ridge: float) -> list[dict]:
             "ridge": ridge,
             "stiffness": float(torch.linalg.eigvalsh(start.ntk(X).double())[-1]) / ridge,
             "method": method,
-            "steps": steps,
+            "steps": report.steps,
             "time": took / descent[0][0],
             "error": float((delta - expected[chosen]).norm() / delta.norm()),
             "floor": float((delta - finer).norm() / delta.norm()),
             "apart": float((delta - descent[0][1]).norm() / descent[0][1].norm()),
         }
-        for method, (took, delta, steps), (_, finer, _) in pairs
+        for method, (took, delta, report), (_, finer, _) in pairs
     ]
 
 
 def retraining_in_a_sweep(n: int, width: int) -> float:
     """Time of one point in a sweep over that of training without it from nothing."""
     start, X, y, ridge = problem(n, width, 10.0)
-    trained = ni.train(start, X, y, ridge, "preconditioned", max_steps=10)
-    arguments = (start, X, y, ridge, [0, 1, 2], X[:100], "preconditioned", "cold", trained)
+    trained = ni.train(start, X, y, ridge, method="preconditioned", max_steps=10)
+    task = (start, X, y, ridge, [0, 1, 2], X[:100])
+    how = {"method": "preconditioned"}
     ratios = []
     for _ in range(REPEATS):
-        alone = seconds(ni.train, start, X[1:], y[1:], ridge, "preconditioned", 10)
-        ratios.append(seconds(ni.retrain_without, *arguments) / 3 / alone)
+        alone = seconds(lambda: ni.train(start, X[1:], y[1:], ridge, max_steps=10, **how))
+        swept = seconds(lambda: ni.retrain_without(*task, trained=trained, **how))
+        ratios.append(swept / 3 / alone)
     return median(ratios)
 
 

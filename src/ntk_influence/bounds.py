@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from math import asin, cos, log, pi, sin, sqrt
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -64,7 +63,7 @@ def lemma_1(n_train: int, width: int, scale: float, ridge: float, delta: float) 
 
     Source: Zhang and Zhang 2022, Lemma 1, after Du et al. 2019; the constants are ours.
     """
-    return _constants(n_train, width, scale, ridge, delta)[1]
+    return _Given.checked(n_train, width, scale, ridge, delta).R
 
 
 def lemma_2(n_train: int, width: int, scale: float, ridge: float, delta: float) -> Drift:
@@ -74,8 +73,8 @@ def lemma_2(n_train: int, width: int, scale: float, ridge: float, delta: float) 
     $\|k - k(0)\|_1 \le 2 n p / \delta$ *train* and *test*, $\|j - j(0)\| \le \sqrt{p / \delta}$
     *test*. Arguments, errors and source as in `lemma_1`.
     """
-    _, _, p = _constants(n_train, width, scale, ridge, delta)
-    n, share = n_train, p / delta
+    given = _Given.checked(n_train, width, scale, ridge, delta)
+    n, share = given.n, given.p / given.delta
     return Drift(2 * n**2 * share, sqrt(n * share), 2 * n * share, sqrt(share))
 
 
@@ -86,9 +85,10 @@ def lemma_3(n_train: int, width: int, scale: float, ridge: float, delta: float) 
     \frac p\delta \bigr]$. Needs *start* and *train*, so that it holds with probability at least
     $1 - 2\delta$. Arguments, errors and source as in `lemma_1`.
     """
-    rho, R, p = _constants(n_train, width, scale, ridge, delta)
-    n, share = n_train, p / delta
-    return (2 * n**2 * share * sqrt(n) * rho + ridge * n * R * sqrt(width) * share) / ridge
+    given = _Given.checked(n_train, width, scale, ridge, delta)
+    n, share, ridge = given.n, given.p / given.delta, given.ridge
+    drift = 2 * n**2 * share * sqrt(n) * given.rho
+    return (drift + ridge * n * given.R * sqrt(given.width) * share) / ridge
 
 
 def lemma_4(n_train: int, width: int, scale: float, ridge: float, delta: float) -> float:
@@ -98,10 +98,10 @@ def lemma_4(n_train: int, width: int, scale: float, ridge: float, delta: float) 
     \frac p\delta + \sqrt n\, E_3 \bigr]$. Needs *start*, *train* and *test*, so that it holds with
     probability at least $1 - 3\delta$. Arguments, errors and source as in `lemma_1`.
     """
-    rho, R, p = _constants(n_train, width, scale, ridge, delta)
-    n, share = n_train, p / delta
-    drives = 2 * n * share * sqrt(n) * rho + ridge * R * sqrt(width) * share
-    return (drives + sqrt(n) * lemma_3(n, width, scale, ridge, delta)) / ridge
+    given = _Given.checked(n_train, width, scale, ridge, delta)
+    n, share, ridge = given.n, given.p / given.delta, given.ridge
+    drives = 2 * n * share * sqrt(n) * given.rho + ridge * given.R * sqrt(given.width) * share
+    return (drives + sqrt(n) * lemma_3(n, given.width, given.scale, ridge, given.delta)) / ridge
 
 
 def theorem_1(n_train: int, width: int, scale: float, ridge: float, delta: float) -> float:
@@ -117,11 +117,11 @@ def theorem_1(n_train: int, width: int, scale: float, ridge: float, delta: float
 
     Source: Zhang and Zhang 2022, Theorem 1; the constants are ours.
     """
-    _constants(n_train, width, scale, ridge, delta)
-    n, fifth = n_train, delta / 5
-    linearisation = lemma_4(n, width, scale, ridge, fifth)
-    start = scale / sqrt(2 * fifth) * (1 + sqrt(n / ridge) / 2)
-    tau = sqrt(log((n**2 + 3 * n) / fifth) / (2 * width))
+    given = _Given.checked(n_train, width, scale, ridge, delta)
+    n, fifth, ridge = given.n, given.delta / 5, given.ridge
+    linearisation = lemma_4(n, given.width, given.scale, ridge, fifth)
+    start = given.scale / sqrt(2 * fifth) * (1 + sqrt(n / ridge) / 2)
+    tau = sqrt(log((n**2 + 3 * n) / fifth) / (2 * given.width))
     return linearisation + start + n * tau / ridge * (1 + sqrt(n / (2 * ridge)) / 2)
 
 
@@ -133,11 +133,19 @@ def theorem_2(C: float, gap_without: Gap, gap_with: Gap) -> Gap:
     value of all four predictions. All are numbers, the gaps also tensors. Raises ``ValueError``
     where something is negative or not finite. Source: Zhang and Zhang 2022, Theorem 2.
     """
-    _check.nonnegative("C", C)
-    for argument, gap in (("gap_without", gap_without), ("gap_with", gap_with)):
-        for extreme in torch.as_tensor(gap).aminmax():
-            _check.nonnegative(argument, float(extreme))
+    C = _check.nonnegative("C", C)
+    gap_without, gap_with = _gap("gap_without", gap_without), _gap("gap_with", gap_with)
     return (C + 1) * (gap_without + gap_with)
+
+
+def _gap(argument: str, value: Gap) -> Gap:
+    """A distance, or a tensor of distances."""
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return _check.nonnegative(argument, value)
+    _check.tensor(argument, value, tuple(range(1, 9)))
+    least = float(value.detach().min())
+    _check.require(least >= 0, argument, "entries >= 0", least)
+    return value
 
 
 def theorem_3(eigenvalues: Float[Tensor, "n"], ridge: float) -> Range:
@@ -155,10 +163,10 @@ def theorem_3(eigenvalues: Float[Tensor, "n"], ridge: float) -> Range:
 
     Source: Zhang and Zhang 2022, Theorem 3; the leverage is that of Cook 1977.
     """
-    _check.tensor("eigenvalues", eigenvalues, (1,))
-    _positive("ridge", ridge)
-    extremes = (max(float(mu), 0.0) for mu in eigenvalues.aminmax())
-    return Range(*(mu / (mu + ridge) for mu in extremes))
+    eigenvalues = _check.tensor("eigenvalues", eigenvalues, (1,)).detach()
+    ridge = _check.positive("ridge", ridge)
+    least, largest = (max(float(mu), 0.0) for mu in eigenvalues.aminmax())
+    return Range(least / (least + ridge), largest / (largest + ridge))
 
 
 def leverage_on_set(K: Float[Tensor, "n n"], ridge: float, group: Sequence[int], i: int) -> Terms:
@@ -182,12 +190,12 @@ def leverage_on_set(K: Float[Tensor, "n n"], ridge: float, group: Sequence[int],
 
     Source: ours, the step from which Theorem 4 of Zhang and Zhang 2022 follows.
     """
-    _check.tensor("K", K, (2,))
+    K = _check.tensor("K", K, (2,)).detach()
     _check.require(K.shape[0] == K.shape[1], "K", "a square matrix", f"shape {tuple(K.shape)}")
-    _positive("ridge", ridge)
+    ridge = _check.positive("ridge", ridge)
     S = _check.indices("group", group, len(K))
     _check.require(len(S) > 0, "group", "at least one index", "none")
-    _check.indices("i", [i], len(K))
+    (i,) = _check.indices("i", [i], len(K))
     squared = float(K[i, i] - 2 * K[i, S].mean() + K[S][:, S].mean())
     return Terms(1 / len(S), max(squared, 0.0) / ridge)
 
@@ -212,32 +220,42 @@ def theorem_4(n_train: int, probability: float, radius: float, ridge: float, del
 
     Source: Zhang and Zhang 2022, Theorem 4; the constants are ours.
     """
-    _check.positive_integer("n_train", n_train)
-    _check.nonnegative("radius", radius)
+    n_train, radius = _check.integer("n_train", n_train), _check.nonnegative("radius", radius)
     _check.require(radius <= 2 * sin(pi / 8), "radius", "a number <= 0.765", radius)
-    for argument, value in (("probability", probability), ("ridge", ridge), ("delta", delta)):
-        _positive(argument, value)
-    _check.require(probability <= 1, "probability", "a number <= 1", probability)
-    _check.require(delta < 1, "delta", "a number < 1", delta)
-    mean, angle = n_train * probability, 4 * asin(radius / 2)
+    p, ridge = _check.positive("probability", probability), _check.positive("ridge", ridge)
+    _check.require(p <= 1, "probability", "a number <= 1", p)
+    delta = _below_one("delta", delta)
+    mean, angle = n_train * p, 4 * asin(radius / 2)
     count = max(1.0, mean - sqrt(2 * mean * log(1 / delta)))
-    return Terms(1 / count, (1 - (1 - angle / pi) * cos(angle)) / ridge)
+    # 1 - (1 - angle / pi) cos(angle), written so that a small angle does not cancel
+    squared = angle / pi * cos(angle) + 2 * sin(angle / 2) ** 2
+    return Terms(1 / count, squared / ridge)
 
 
-def _positive(argument: str, value: object) -> None:
-    _check.nonnegative(argument, value)
-    _check.require(value > 0, argument, "a number > 0", value)
+def _below_one(argument: str, value: object) -> float:
+    """A probability that is neither 0 nor 1."""
+    value = _check.positive(argument, value)
+    _check.require(value < 1, argument, "a number < 1", value)
+    return value
 
 
-def _constants(
-    n: int, width: int, scale: float, ridge: float, delta: float
-) -> tuple[float, float, float]:
-    """The numbers rho, R and p of the head of this module."""
-    _check.positive_integer("n_train", n)
-    _check.positive_integer("width", width)
-    for argument, value in (("scale", scale), ("ridge", ridge), ("delta", delta)):
-        _positive(argument, value)
-    _check.require(delta < 1, "delta", "a number < 1", delta)
-    rho = 1 + scale / sqrt(2 * delta)
-    R = n * rho / (ridge * sqrt(width))
-    return rho, R, 2 * R / (scale * sqrt(2 * pi))
+class _Given(NamedTuple):
+    """Arguments of the lemmas, checked, with the numbers rho, R and p of the head of the module."""
+
+    n: int
+    width: int
+    scale: float
+    ridge: float
+    delta: float
+    rho: float
+    R: float
+    p: float
+
+    @staticmethod
+    def checked(n: int, width: int, scale: float, ridge: float, delta: float) -> "_Given":
+        n, width = _check.integer("n_train", n), _check.integer("width", width)
+        scale, ridge = _check.positive("scale", scale), _check.positive("ridge", ridge)
+        delta = _below_one("delta", delta)
+        rho = 1 + scale / sqrt(2 * delta)
+        R = n * rho / (ridge * sqrt(width))
+        return _Given(n, width, scale, ridge, delta, rho, R, 2 * R / (scale * sqrt(2 * pi)))

@@ -15,6 +15,7 @@ def complexity(
     K: Float[Tensor, "n n"],
     y: Float[Tensor, "n"] | Float[Tensor, "n c"],
     ridge: float = 0.0,
+    *,
     kind: Literal["quadratic_form", "rkhs_norm"] = "quadratic_form",
 ) -> Float[Tensor, "n"]:
     r"""Drop of a complexity of the model when each of the training points is removed.
@@ -49,10 +50,11 @@ def complexity(
     """
     _check.require(kind in KINDS, "kind", f"one of {', '.join(KINDS)}", repr(kind))
     model = fit_kernel_ridge(K, y, ridge)
-    P, P_ii = model.inverse, model.inverse.diagonal()
+    P = model.inverse
     alpha = model.dual.reshape(len(K), -1)
-    step = alpha / P_ii[:, None]
+    left_out = alpha / P.diagonal()[:, None]  # the residual that the point would leave
     if kind == "quadratic_form":
-        return (alpha * step).sum(dim=1)
-    beta, gamma = P @ (K @ alpha), (P * (K @ P)).sum(dim=1)  # no cancellation at a large ridge
-    return (2 * step * beta - step.square() * gamma[:, None]).sum(dim=1)
+        return (alpha * left_out).sum(dim=1)
+    PKalpha = P @ (K @ alpha)  # in this order nothing cancels at a large ridge
+    PKP_ii = (P * (K @ P)).sum(dim=1)
+    return (2 * left_out * PKalpha - left_out.square() * PKP_ii[:, None]).sum(dim=1)

@@ -16,6 +16,7 @@ from .network import TwoLayerReLU
 from .ridge import fit_kernel_ridge
 
 
+@torch.no_grad()
 def leverage(network: TwoLayerReLU, X: Float[Tensor, "n d"], ridge: float) -> Float[Tensor, "n"]:
     r"""Ridge leverage $h_i = [K (K + \lambda I)^{-1}]_{ii}$ at the network's weights.
 
@@ -27,23 +28,25 @@ def leverage(network: TwoLayerReLU, X: Float[Tensor, "n d"], ridge: float) -> Fl
 
     Returns
     -------
-    (n,) tensor in [0, 1); with several outputs the mean over the outputs of a point.
+    (n,) tensor in [0, 1); with several outputs the mean over the outputs of a point. Gradients of
+    the arguments are not followed, here and below.
 
     Raises
     ------
     ValueError
         Wrong shapes, NaN or infinity, mixed dtypes or devices, a ridge that is not positive or too
-        small for the dtype.
+        small for the dtype; a kernel that does not fit into the memory.
 
     Source: Cook 1977; Zhang and Zhang 2022, Theorems 3 and 4, bound it.
     """
-    network.check_input("X", X)
-    _check_ridge(ridge)
-    f, K = _outputs_and_kernel(network, X, len(X))
+    network = _check.instance("network", network, TwoLayerReLU)
+    X, ridge = network.check_input("X", X), _check.positive("ridge", ridge)
+    f, K = outputs_and_kernel(network, X, len(X))
     h = fit_kernel_ridge(K, f.flatten(), ridge).leverage
     return h.reshape(f.shape).mean(dim=1)
 
 
+@torch.no_grad()
 def ihvp_influence(
     network: TwoLayerReLU,
     X: Float[Tensor, "n d"],
@@ -51,6 +54,7 @@ def ihvp_influence(
     ridge: float,
     X_test: Float[Tensor, "n_test d"],
     y_test: Float[Tensor, "n_test"] | Float[Tensor, "n_test c"],
+    *,
     correct_leverage: bool = False,
 ) -> Float[Tensor, "n n_test"]:
     r"""Inverse-Hessian-vector-product influence at the network's weights, equation (12).
@@ -81,10 +85,11 @@ def ihvp_influence(
     Source: Zhang and Zhang 2022, Prop. 1; Koh and Liang 2017; the dual form also in Sun and Valaee
     2026; the correction: Rad and Maleki 2020, Rubinstein and Hopkins 2025.
     """
-    _check_points(network, "X", X, "y", y)
-    _check_points(network, "X_test", X_test, "y_test", y_test)
-    _check_ridge(ridge)
-    f, K = _outputs_and_kernel(network, torch.cat([X, X_test]), len(X))
+    network = _check.instance("network", network, TwoLayerReLU)
+    X, y = _checked_points(network, "X", X, "y", y)
+    X_test, y_test = _checked_points(network, "X_test", X_test, "y_test", y_test)
+    ridge = _check.positive("ridge", ridge)
+    f, K = outputs_and_kernel(network, torch.cat([X, X_test]), len(X))
     residual = f - torch.cat([y, y_test]).reshape(f.shape)
     (n, c), n_test = (len(X), f.shape[1]), len(X_test)
     P = fit_kernel_ridge(K[: n * c], y.flatten(), ridge).inverse
@@ -96,12 +101,14 @@ def ihvp_influence(
     return terms.reshape(n, c, n_test, c).sum(dim=(1, 3))
 
 
-def _outputs_and_kernel(
-    network: TwoLayerReLU, points: Float[Tensor, "p d"], n: int, units: int = 1024
+def outputs_and_kernel(
+    network: TwoLayerReLU, points: Float[Tensor, "p d"], n: int, *, units: int = 1024
 ) -> tuple[Float[Tensor, "p c"], Float[Tensor, "pc nc"]]:
     """Outputs, and the kernel with the first n points, by point and output, block by block."""
     a = network.a.reshape(len(network.a), -1)
     f, c, p = 0, a.shape[1], len(points)
+    needed = 4 * c * p * c * n * points.element_size()
+    _check.fits("X", "the kernel of all points and outputs", needed, points.device)
     pairs = points.new_zeros(c * p, c * n, dtype=torch.float32)
     for W, s in zip(network.W.split(units), a.split(units), strict=True):
         Z = points @ W.T
@@ -113,15 +120,10 @@ def _outputs_and_kernel(
     return f / math.sqrt(len(a)), K
 
 
-def _check_points(network: TwoLayerReLU, name: str, X: Tensor, labels: str, y: Tensor) -> None:
+def _checked_points(
+    network: TwoLayerReLU, name: str, X: Tensor, labels: str, y: Tensor
+) -> tuple[Tensor, Tensor]:
     """Refuse points and labels that do not belong to each other and to the network."""
-    network.check_input(name, X)
-    _check.tensor(labels, y, (1, 2))
-    _check.alike(labels, y, name, X)
-    expected, got = (len(X), *network.a.shape[1:]), tuple(y.shape)
-    _check.require(got == expected, labels, f"shape {expected}", f"shape {got}")
-
-
-def _check_ridge(ridge: float) -> None:
-    _check.nonnegative("ridge", ridge)
-    _check.require(ridge > 0, "ridge", "a number > 0", ridge)
+    X = network.check_input(name, X)
+    shape = (len(X), *network.a.shape[1:])
+    return X, _check.labels_of(labels, y, name, X, shape)

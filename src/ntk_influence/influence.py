@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import _check
-from .ridge import KernelRidge, check_test_kernel
+from .ridge import KernelRidge
 
 
 def leave_one_out(
@@ -35,9 +35,9 @@ def leave_one_out(
 
     Source: Zhang and Zhang 2022, Eq. (9); at the removed point, Allen 1974.
     """
+    model = _check.instance("model", model, KernelRidge)
     f = model.predict(k_test)
-    change = _loo_change(model, k_test)
-    return change.add_(f)
+    return _loo_change(model, k_test).add_(f)
 
 
 def loo_influence(
@@ -65,13 +65,14 @@ def loo_influence(
     Raises
     ------
     ValueError
-        Wrong shapes, NaN or infinity, mixed dtypes or devices.
+        Wrong shapes, NaN or infinity, mixed dtypes or devices; a result that does not fit into the
+        memory.
 
     Source: Zhang and Zhang 2022, Eq. (8) and Proposition 2.
     """
     residual = _test_residual(model, k_test, y_test)
     change = _loo_change(model, k_test)
-    influence = (change / 2).add_(residual).mul_(change)
+    influence = (change / 2).add_(residual).mul_(change)  # (f - y) change + change^2 / 2
     return influence.sum(dim=2) if influence.ndim == 3 else influence
 
 
@@ -79,6 +80,7 @@ def ihvp_influence(
     model: KernelRidge,
     k_test: Float[Tensor, "n_test n"],
     y_test: Float[Tensor, "n_test"] | Float[Tensor, "n_test c"],
+    *,
     correct_leverage: bool = False,
 ) -> Float[Tensor, "n n_test"]:
     r"""Inverse-Hessian-vector-product influence in the kernel regime.
@@ -99,7 +101,8 @@ def ihvp_influence(
     Raises
     ------
     ValueError
-        Wrong shapes, NaN or infinity, mixed dtypes or devices.
+        Wrong shapes, NaN or infinity, mixed dtypes or devices; a result that does not fit into the
+        memory.
 
     Source: Zhang and Zhang 2022, Eq. (13) and (15); Koh and Liang 2017.
     """
@@ -108,7 +111,7 @@ def ihvp_influence(
     first_order = change.mul_(residual)
     if first_order.ndim == 3:
         first_order = first_order.sum(dim=2)
-    return first_order if correct_leverage else first_order * (1 - model.leverage)[:, None]
+    return first_order if correct_leverage else first_order * model.one_minus_leverage[:, None]
 
 
 def leave_group_out(
@@ -137,12 +140,13 @@ def leave_group_out(
 
     Source: An, Liu and Venkatesh 2007; the block form of Zhang and Zhang 2022, Eq. (9).
     """
+    model = _check.instance("model", model, KernelRidge)
     f = model.predict(k_test)
     S = _check.indices("group", group, len(model.inverse))
     P, alpha = model.inverse, model.dual
     alpha_S = alpha[S] if alpha.ndim == 2 else alpha[S, None]
-    step = torch.cholesky_solve(alpha_S, torch.linalg.cholesky(P[S][:, S]))
-    change = -(k_test @ P[:, S]) @ step
+    solved = torch.cholesky_solve(alpha_S, torch.linalg.cholesky(P[S][:, S]))
+    change = -(k_test @ P[:, S]) @ solved
     return f + (change if alpha.ndim == 2 else change[:, 0])
 
 
@@ -151,7 +155,10 @@ def _loo_change(
 ) -> Float[Tensor, "n n_test"] | Float[Tensor, "n n_test c"]:
     r"""The change $\Delta_{it} = f^{\setminus i}(x_t) - f(x_t)$ for all pairs."""
     P, alpha = model.inverse, model.dual
-    change = (P @ k_test.T).div_(-P.diagonal()[:, None])
+    outputs = 1 if alpha.ndim == 1 else alpha.shape[1]
+    needed = 2 * k_test.numel() * outputs * k_test.element_size()
+    _check.fits("k_test", "all changes of predictions", needed, k_test.device)
+    change = (P @ k_test.T).div_(-P.diagonal()[:, None])  # -(k^T P e_i) / P_ii
     if alpha.ndim == 1:
         return change.mul_(alpha[:, None])
     return change[:, :, None] * alpha[:, None, :]
@@ -162,11 +169,8 @@ def _test_residual(
     k_test: Float[Tensor, "n_test n"],
     y_test: Float[Tensor, "n_test"] | Float[Tensor, "n_test c"],
 ) -> Float[Tensor, "n_test"] | Float[Tensor, "n_test c"]:
-    r"""The residual $f(x_t) - y_t$, after checking both arguments."""
-    check_test_kernel(model.inverse, k_test)
-    _check.tensor("y_test", y_test, (1, 2))
-    _check.alike("y_test", y_test, "the model", model.inverse)
-    expected = (len(k_test), *model.dual.shape[1:])
-    got = tuple(y_test.shape)
-    _check.require(got == expected, "y_test", f"shape {expected}", f"shape {got}")
-    return k_test @ model.dual - y_test
+    r"""The residual $f(x_t) - y_t$, after checking all three arguments."""
+    model = _check.instance("model", model, KernelRidge)
+    f = model.predict(k_test)
+    shape = (len(k_test), *model.dual.shape[1:])
+    return f - _check.labels_of("y_test", y_test, "the model", model.inverse, shape)

@@ -17,6 +17,7 @@ def relu_ntk(
     Equation (4): $K(x, z) = \frac{1}{2\pi}\, x^\top z\,(\pi - \arccos x^\top z)$ for unit vectors.
     Without ``Z`` it is the Gram matrix of ``X``, whose diagonal is exactly one half. Pairs whose
     cosine differs from 1 by rounding only count as equal: there $\arccos$ keeps half the digits.
+    Derivatives pass through; between equal or opposite points, where there is none, they are 0.
 
     Parameters
     ----------
@@ -30,21 +31,24 @@ def relu_ntk(
     Raises
     ------
     ValueError
-        Rows not of unit norm, NaN or infinity, wrong shapes, mixed dtypes or devices.
+        Rows not of unit norm, NaN or infinity, wrong shapes, mixed dtypes or devices, a kernel that
+        does not fit into the memory.
 
     Source: Cho and Saul 2009; Xie, Liang and Song 2017; Zhang and Zhang 2022, Eq. (4).
     """
-    _check.tensor("X", X, (2,))
+    X = _check.tensor("X", X, (2,))
     _check.unit_rows("X", X)
     if Z is not None:
-        _check.tensor("Z", Z, (2,))
+        Z = _check.tensor("Z", Z, (2,))
         _check.alike("Z", Z, "X", X)
         _check.require(Z.shape[1] == X.shape[1], "Z", f"{X.shape[1]} columns as in X", Z.shape[1])
         _check.unit_rows("Z", Z)
+    rows, columns = len(X), len(X if Z is None else Z)
+    _check.fits("X", "a kernel", 3 * rows * columns * X.element_size(), X.device)
     cosine = X @ (X if Z is None else Z).T
     rounding = 16 * torch.finfo(X.dtype).eps
-    cosine.masked_fill_(cosine > 1 - rounding, 1).clamp_(min=-1)
-    kernel = cosine.mul_(torch.arccos(cosine).neg_().add_(math.pi)).div_(2 * math.pi)
-    if Z is None:
-        kernel.fill_diagonal_(0.5)
-    return kernel
+    cosine.masked_fill_(cosine > 1 - rounding, 1).masked_fill_(cosine < rounding - 1, -1)
+    # (pi - arccos u) / 2 pi, the share of units that are active on both, in the same memory
+    both_active = torch.arccos(cosine).neg_().add_(math.pi).div_(2 * math.pi)
+    kernel = both_active.mul_(cosine)
+    return kernel.fill_diagonal_(0.5) if Z is None else kernel

@@ -10,7 +10,7 @@ from torch import Tensor
 from . import _check
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TwoLayerReLU:
     r"""The network $f(x) = \frac{1}{\sqrt m}\sum_r a_r\,\sigma(w_r^\top x)$, equation (1).
 
@@ -18,10 +18,26 @@ class TwoLayerReLU:
     ----------
     W : (m, d) tensor, one row per hidden unit; these weights are trained.
     a : (m,) tensor of signs +1 and -1, or (m, c) for c outputs; fixed.
+
+    Raises
+    ------
+    ValueError
+        Weights that are not finite; signs other than +1 and -1, not one for each unit, or of
+        another dtype or device.
     """
 
     W: Float[Tensor, "m d"]
     a: Float[Tensor, "m"] | Float[Tensor, "m c"]
+
+    def __post_init__(self) -> None:
+        """Refuse weights that are no network of the paper."""
+        W, a = _check.tensor("W", self.W, (2,)), _check.tensor("a", self.a, (1, 2))
+        _check.alike("a", a, "W", W)
+        shape = f"shape {tuple(a.shape)}"
+        _check.require(len(a) == len(W), "a", f"{len(W)} rows as in W", shape)
+        other = a.detach().abs() != 1
+        found = int(other.sum())
+        _check.require(found == 0, "a", "signs +1 and -1", f"{found} other entries")
 
     @staticmethod
     def initialise(
@@ -29,6 +45,7 @@ class TwoLayerReLU:
         width: int,
         scale: float,
         seed: int,
+        *,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float64,
         outputs: int | None = None,
@@ -50,31 +67,35 @@ class TwoLayerReLU:
         ------
         ValueError
             A dimension, width or number of outputs that is not a positive integer, a scale that is
-            not positive, or a seed that is not an integer from 0 to 2**32 - 1.
+            not positive or too large for the dtype, a seed that is not an integer from 0 to
+            2**32 - 1, an unknown device or dtype, weights that do not fit into the memory.
 
         Source: Zhang and Zhang 2022, Eq. (1) and the initialisation below it.
         """
-        _check.positive_integer("dim", dim)
-        _check.positive_integer("width", width)
-        _check.nonnegative("scale", scale)
-        _check.require(scale > 0, "scale", "a number > 0", scale)
-        _check.seed("seed", seed)
-        if outputs is not None:
-            _check.positive_integer("outputs", outputs)
-        generator = torch.Generator().manual_seed(seed)
-        W = torch.randn(width, dim, generator=generator, dtype=torch.float64)
+        dim, width = _check.integer("dim", dim), _check.integer("width", width)
+        scale, seed = _check.positive("scale", scale), _check.seed("seed", seed)
+        outputs = None if outputs is None else _check.integer("outputs", outputs)
+        device, dtype = _check.device("device", device), _check.dtype("dtype", dtype)
+        _check.fits("width", "weights", 3 * 8 * width * dim, "cpu")
+        generator = torch.Generator("cpu").manual_seed(seed)
+        on_cpu = {"generator": generator, "device": "cpu"}
+        W = (scale * torch.randn(width, dim, dtype=torch.float64, **on_cpu)).to(device, dtype)
+        finite = bool(torch.isfinite(W.sum()))
+        _check.require(
+            finite, "scale", f"a number that leaves the weights finite in {dtype}", scale
+        )
         shape = (width,) if outputs is None else (width, outputs)
-        a = 2.0 * torch.randint(2, shape, generator=generator) - 1
-        return TwoLayerReLU((scale * W).to(device, dtype), a.to(device, dtype))
+        a = 2 * torch.randint(2, shape, **on_cpu) - 1
+        return TwoLayerReLU(W, a.to(device, dtype))
 
     def predict(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n"] | Float[Tensor, "n c"]:
         """Outputs f(x) for the rows of ``X``, shape (n,) or (n, c), equation (1)."""
-        self.check_input("X", X)
+        X = self.check_input("X", X)
         return torch.relu(X @ self.W.T) @ self.a / math.sqrt(len(self.a))
 
     def features(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
         r"""Activation patterns $1\{w_r^\top x \ge 0\}$: an (n, m) tensor of zeros and ones."""
-        self.check_input("X", X)
+        X = self.check_input("X", X)
         return (X @ self.W.T >= 0).to(X.dtype)
 
     def ntk(
@@ -98,19 +119,23 @@ class TwoLayerReLU:
         Raises
         ------
         ValueError
-            Wrong shapes, NaN or infinity, mixed dtypes or devices.
+            Wrong shapes, NaN or infinity, mixed dtypes or devices; activation patterns that do not
+            fit into the memory.
 
         Source: Zhang and Zhang 2022, Eq. (4).
         """
         A = self.features(X)
         if Z is None:
             return (X @ X.T).mul_(A @ A.T).div_(len(self.a))
-        self.check_input("Z", Z)
+        Z = self.check_input("Z", Z)
         return (X @ Z.T).mul_(A @ self.features(Z).T).div_(len(self.a))
 
-    def check_input(self, argument: str, X: Tensor) -> None:
-        """Refuse inputs that are not (n, d), finite, and alike the weights."""
-        _check.tensor(argument, X, (2,))
+    def check_input(self, argument: str, X: Tensor) -> Tensor:
+        """Refuse inputs that are not (n, d), finite, alike the weights, and few enough."""
+        X = _check.tensor(argument, X, (2,))
         _check.alike(argument, X, "the network", self.W)
         d = self.W.shape[1]
         _check.require(X.shape[1] == d, argument, f"{d} columns", f"shape {tuple(X.shape)}")
+        patterns = 3 * len(X) * len(self.W) * X.element_size()
+        _check.fits(argument, "activation patterns", patterns, X.device)
+        return X

@@ -9,7 +9,7 @@ from torch import Tensor
 from . import _check
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KernelRidge:
     r"""A fitted kernel ridge regression; $P = (K + \lambda I)^{-1}$ carries all of it.
 
@@ -18,16 +18,36 @@ class KernelRidge:
     dual : (n,) or (n, c) tensor, $\alpha = P y$; the residual $y - f(X)$ is $\lambda\alpha$.
     inverse : (n, n) tensor $P$, symmetric.
     ridge : $\lambda \ge 0$, on the scale of a *sum* of halved squares.
+    leverage : (n,) tensor, the ridge leverage $h_i = [K (K + \lambda I)^{-1}]_{ii}$, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        Shapes, dtypes or devices that do not fit each other, NaN or infinity, a negative ridge.
     """
 
     dual: Float[Tensor, "n"] | Float[Tensor, "n c"]
     inverse: Float[Tensor, "n n"]
     ridge: float
+    leverage: Float[Tensor, "n"]
+
+    def __post_init__(self) -> None:
+        """Refuse parts that do not belong to one model."""
+        P = _check.tensor("inverse", self.inverse, (2,))
+        n = len(P)
+        _check.require(P.shape[1] == n, "inverse", "a square matrix", f"shape {tuple(P.shape)}")
+        dual = _check.tensor("dual", self.dual, (1, 2))
+        leverage = _check.tensor("leverage", self.leverage, (1,))
+        for argument, value in (("dual", dual), ("leverage", leverage)):
+            _check.alike(argument, value, "inverse", P)
+            shape = f"shape {tuple(value.shape)}"
+            _check.require(len(value) == n, argument, f"{n} rows as in inverse", shape)
+        object.__setattr__(self, "ridge", _check.nonnegative("ridge", self.ridge))
 
     @property
-    def leverage(self) -> Float[Tensor, "n"]:
-        r"""Ridge leverage $h_i = 1 - \lambda P_{ii} = [K (K + \lambda I)^{-1}]_{ii}$, in [0, 1]."""
-        return 1 - self.ridge * self.inverse.diagonal()
+    def one_minus_leverage(self) -> Float[Tensor, "n"]:
+        r"""$1 - h_i = \lambda P_{ii}$, to all digits also where $h_i$ rounds to 1."""
+        return self.ridge * self.inverse.diagonal()
 
     def predict(
         self, k_test: Float[Tensor, "n_test n"]
@@ -49,8 +69,7 @@ class KernelRidge:
 
         Source: Zhang and Zhang 2022, Eq. (6).
         """
-        check_test_kernel(self.inverse, k_test)
-        return k_test @ self.dual
+        return check_test_kernel(self.inverse, k_test) @ self.dual
 
 
 def fit_kernel_ridge(
@@ -77,11 +96,12 @@ def fit_kernel_ridge(
     ValueError
         ``K`` not square or not symmetric, ``y`` of another length, NaN or infinity, mixed dtypes
         or devices, a negative ridge, or $K + \lambda I$ so close to singular that fewer than three
-        digits of its inverse would be right.
+        digits of its inverse would be right; an inverse that does not fit into the memory.
 
     Source: Zhang and Zhang 2022, Eq. (5) and (6); Saunders, Gammerman and Vovk 1998.
     """
-    check_problem(K, y, ridge)
+    K, y, ridge = check_problem(K, y, ridge)
+    _check.fits("K", "its inverse", 2 * K.numel() * K.element_size(), K.device)
     eps = torch.finfo(K.dtype).eps
     A = K.clone()
     A.diagonal().add_(ridge)
@@ -89,7 +109,7 @@ def fit_kernel_ridge(
     factor, failed = torch.linalg.cholesky_ex(A)
     del A
     if not failed:
-        P = torch.cholesky_inverse(factor, out=factor)
+        P = torch.cholesky_inverse(factor, out=None if factor.requires_grad else factor)
         condition = norm * _max_row_sum(P)
     if failed or not condition <= 1e-3 / eps:
         state = "not positive definite" if failed else f"condition number {condition:.0e}"
@@ -97,41 +117,51 @@ def fit_kernel_ridge(
             f"ridge: expected a value that makes K + ridge I safely invertible in {K.dtype}, got "
             f"{ridge} ({state}; repeated points?); try a ridge of {1e5 * eps * norm:.0e} or more"
         )
-    return KernelRidge(dual=P @ y, inverse=P, ridge=float(ridge))
+    return KernelRidge(dual=P @ y, inverse=P, ridge=ridge, leverage=_leverage(K, P, ridge))
+
+
+def _leverage(K: Float[Tensor, "n n"], P: Float[Tensor, "n n"], ridge: float) -> Float[Tensor, "n"]:
+    r"""$h_i = 1 - \lambda P_{ii}$ above one half, else $[K P]_{ii}$: so no digit is lost."""
+    rest = ridge * P.diagonal()
+    return torch.where(rest < 0.5, 1 - rest, torch.einsum("ij,ij->i", K, P))
 
 
 def check_problem(
     K: Float[Tensor, "n n"], y: Float[Tensor, "n"] | Float[Tensor, "n c"], ridge: float
-) -> None:
+) -> tuple[Tensor, Tensor, float]:
     """Refuse a kernel that is not symmetric, labels that do not fit it, and a negative ridge."""
-    _check.tensor("K", K, (2,))
+    K = _check.tensor("K", K, (2,))
     _check.require(K.shape[0] == K.shape[1], "K", "a square matrix", f"shape {tuple(K.shape)}")
-    _check.tensor("y", y, (1, 2))
-    _check.alike("y", y, "K", K)
-    _check.require(len(y) == len(K), "y", f"{len(K)} rows as in K", f"shape {tuple(y.shape)}")
-    _check.nonnegative("ridge", ridge)
+    y = _check.labels("y", y, "K", K, len(K))
+    ridge = _check.nonnegative("ridge", ridge)
     eps, asymmetry = torch.finfo(K.dtype).eps, _asymmetry(K)
     symmetric = asymmetry <= 1e3 * eps * _max_row_sum(K)
     _check.require(symmetric, "K", "a symmetric matrix", f"|K - K^T| up to {asymmetry:.1e}")
+    return K, y, ridge
 
 
 def check_test_kernel(
-    K: Float[Tensor, "n n"], k_test: Float[Tensor, "n_test n"], other: str = "the model"
-) -> None:
-    """Refuse a test kernel that is not (n_test, n_train), finite, and like the training kernel."""
-    _check.tensor("k_test", k_test, (2,))
-    _check.alike("k_test", k_test, other, K)
-    n, shape = len(K), tuple(k_test.shape)
+    train: Float[Tensor, "n ..."], k_test: Float[Tensor, "n_test n"], other: str = "the model"
+) -> Tensor:
+    """Refuse a test kernel that is not (n_test, n_train), finite, and alike what was trained on."""
+    k_test = _check.tensor("k_test", k_test, (2,))
+    _check.alike("k_test", k_test, other, train)
+    n, shape = len(train), tuple(k_test.shape)
     hint = " (transpose it?)" if shape[0] == n else ""
     _check.require(shape[1] == n, "k_test", f"shape (n_test, {n}){hint}", f"shape {shape}")
+    return k_test
 
 
 def _max_row_sum(A: Float[Tensor, "n n"]) -> float:
     """The operator norm of a symmetric matrix from 1 to 1, and from infinity to infinity."""
-    return float(torch.linalg.vector_norm(A, 1, dim=1).max())
+    return float(torch.linalg.vector_norm(A.detach(), 1, dim=1).max())
 
 
 def _asymmetry(K: Float[Tensor, "n n"], rows: int = 128) -> float:
     """Largest |K - K^T|, over blocks of the lower triangle that fit into the cache."""
-    blocks = ((s, min(s + rows, len(K))) for s in range(0, len(K), rows))
-    return max(float((K[s:e, :e] - K[:e, s:e].T).abs_().max()) for s, e in blocks)
+    K, largest = K.detach(), 0.0
+    for start in range(0, len(K), rows):
+        end = min(start + rows, len(K))
+        difference = K[start:end, :end] - K[:end, start:end].T
+        largest = max(largest, float(difference.abs_().max()))
+    return largest

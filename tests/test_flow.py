@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import ntk_influence as ni
-from ntk_influence.dynamics import contour, leave_one_out_at, loo_influence_at, predict_at
+from ntk_influence import contour, leave_one_out_at, loo_influence_at, predict_at
 
 INF = math.inf
 FIVE_DECADES = [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0]

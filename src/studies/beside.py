@@ -1,0 +1,10 @@
+"""Live results beside those of a recorded full-size run."""
+
+import livebook as book
+
+
+def live_beside_recorded(live: dict[str, list], name: str) -> list[tuple[str, str, list]]:
+    """Data set, "live" or "recorded", and runs: of this page first, then of the record."""
+    full = (book.recorded(name) or {"results": {}})["results"]
+    rows = [(data, "live", runs) for data, runs in live.items()]
+    return rows + [(data, "recorded", runs) for data, runs in full.items()]

@@ -1,0 +1,41 @@
+"""The kernels of a data set, and the slow and obvious ways that formulas are checked against."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import ntk_influence as ni
+
+
+def kernels(
+    data: ni.datasets.Dataset,
+) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n_test n"]]:
+    """The kernel of the training points, and that of the test points with them, equation (4)."""
+    return ni.relu_ntk(data.X), ni.relu_ntk(data.X_test, data.X)
+
+
+def refit_without(
+    K: Float[Tensor, "n n"],
+    y: Float[Tensor, "n"] | Float[Tensor, "n c"],
+    k_test: Float[Tensor, "n_test n"],
+    ridge: float,
+    removed: Sequence[int],
+) -> Float[Tensor, "n_test"] | Float[Tensor, "n_test c"]:
+    """Predictions at the test points of the model that is solved anew without some points."""
+    keep = torch.ones(len(K), dtype=torch.bool, device=K.device)
+    keep[list(removed)] = False
+    A = K[keep][:, keep]
+    A.diagonal().add_(ridge)
+    return k_test[:, keep] @ torch.linalg.solve(A, y[keep])
+
+
+def jacobian(network: ni.TwoLayerReLU, X: Float[Tensor, "n d"]) -> Float[Tensor, "nc md"]:
+    """Derivatives of all outputs by all weights: a row for each point and output."""
+
+    def outputs(W: Float[Tensor, "m d"]) -> Tensor:
+        return ni.TwoLayerReLU(W, network.a).predict(X)
+
+    derivatives = torch.func.jacrev(outputs)(network.W)
+    return derivatives.reshape(-1, network.W.numel())
