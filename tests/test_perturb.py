@@ -43,7 +43,7 @@ digest = X.sum().item(), Z.sum().item()
 print(f"{digest[0]:.6f} {digest[1]:.6f}", [round(s, 6) for s in (X @ X.T)[0].tolist()])
 """
 CHAOTIC = """
-value = X[0].mean().item() + 0.1
+value = X[0].max().item()
 for _ in range(200):
     value = 4 * value * (1 - value)
 print(f"{value:.3f}")
@@ -67,3 +67,4 @@ def test_a_perturbation_that_cannot_be_made_is_no_success(tmp_path):
     notebook.write_text(run.execute(chapter(tmp_path, "small", "print(1)"), {}, 120))
     result = nbval(notebook, "--nb-perturb", str(2**70))
     assert result.returncode == 1
+    assert "--nb-perturb: " in result.stdout, result.stdout

@@ -22,9 +22,11 @@ def install(seed: int) -> None:
 
 def perturbed(load: Callable, seed: int) -> Callable:
     r"""The loader with every entry of X and X_test times $1 + 10^{-15} g$, $g \sim N(0, 1)$."""
+    generator = torch.Generator().manual_seed(seed)
 
     def loader(*args, **kwargs) -> datasets.Dataset:
-        data, generator = load(*args, **kwargs), torch.Generator().manual_seed(seed)
+        data = load(*args, **kwargs)
+        generator.manual_seed(seed)
         return replace(data, **{k: _shaken(getattr(data, k), generator) for k in ("X", "X_test")})
 
     return loader
