@@ -69,7 +69,7 @@ def _differences(report: Path) -> dict[str, dict[int, str]]:
         told = case.find("properties/property[@name='differs']")
         line = _reason(failure) if told is None else told.get("value")
         cells[int(case.get("name").removeprefix("Cell "))] = line
-    return found
+    return dict(sorted(found.items()))
 
 
 def _reason(failure: ElementTree.Element) -> str:

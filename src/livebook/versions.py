@@ -13,13 +13,14 @@ NAMES = ("3.11", "3.12", "3.13", "newest")
 CONSTRAINTS = ROOT / "constraints.txt"
 NEEDS = ("pytest", "hypothesis", "beartype")
 SHOWN = ("torch", "numpy", "jaxtyping", "mlxtend", "pooch", "tqdm", *NEEDS)
+BOOK = re.compile("livebook|studies")
 SLOW = ("test_mutants.py",)  # the same tests, once for every wrong formula
 
 
 def library_tests() -> list[Path]:
     """The test files that need the library alone, without the book's machinery."""
     tests = (path for path in sorted((ROOT / "tests").glob("test_*.py")) if path.name not in SLOW)
-    return [path for path in tests if "livebook" not in path.read_text(encoding="utf-8")]
+    return [path for path in tests if not BOOK.search(path.read_text(encoding="utf-8"))]
 
 
 def interpreter(name: str) -> str | None:
@@ -51,14 +52,14 @@ def check(name: str) -> dict:
     steps = (
         ("environment", [python, "-m", "venv", "--clear", str(folder)]),
         ("installation", [inside, "-m", "pip", *install, *NEEDS, "-e", str(ROOT)]),
-        ("tests", [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *library_tests()]),
+        ("tests", [inside, "-m", "pytest", "-q", *library_tests()]),
     )
     for step, command in steps:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         last = ((done.stdout + done.stderr).strip().splitlines() or [""])[-1]
         if done.returncode:
             return _row(f"{step}: {last}", False, inside)
-    return _row(last, True, inside)
+    return _row(last.rpartition(" in ")[0], True, inside)
 
 
 def _row(summary: str, passed: bool | None = None, python: str | None = None) -> dict:
