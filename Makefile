@@ -5,12 +5,12 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PICTURE := $(BIN)/python -m livebook.picture
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test reference site serve lint bench paper clean
+.PHONY: help book test reference site serve lint portability versions bench paper clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /|/' | while IFS='|' read -r name text; do \
-	  printf '  make %-10s %s\n' "$$name" "$$text"; done
+	  printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5) and \
@@ -50,6 +50,12 @@ serve: ## show the built site at http://127.0.0.1:8000
 
 lint: $(READY) ## style of the code
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+portability: $(READY) ## compare under other settings (SETTINGS="perturbed-1" CHAPTERS="00_notation")
+	@$(BIN)/python -m livebook.portability $(addprefix --setting=,$(SETTINGS)) $(CHAPTERS)
+
+versions: $(READY) ## unit tests under other versions, Python's too (VERSIONS="3.12 newest")
+	@$(BIN)/python -m livebook.versions $(VERSIONS)
 
 bench: $(READY) ## what the library costs, into data/recorded/bench*.json
 	@for part in bench finite_width dynamics training; do $(BIN)/python benchmarks/$$part.py || exit 1; done
