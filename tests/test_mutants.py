@@ -24,10 +24,10 @@ LIBRARY = TESTS.parent / "src" / "ntk_influence"
 MODULES = sorted(path.stem for path in (TESTS / "mutants").glob("*.txt"))
 # The tests of a module are those of its name, and with these those of the modules it serves.
 TESTED_WITH = {
-    "_check": ["bad_input", "numbers"],
+    "_check": ["bad_input", "numbers", "surroundings"],
     "contour": ["flow", "bad_input"],
     "descent": ["descent", "training", "retraining"],
-    "kernels": ["kernels", "bad_input"],
+    "training": ["training", "retraining"],
     "ridge": ["ridge", "precision", "bad_input"],
     "flow": ["flow", "bad_input"],
 }
@@ -55,13 +55,13 @@ def read(module: str) -> list[Mutant]:
     return mutants
 
 
-def tests_of(module: str) -> list[str]:
+def files_for(module: str) -> list[str]:
     """The files that have to notice."""
     return [f"test_{name}.py" for name in TESTED_WITH.get(module, [module])]
 
 
 MUTANTS = [mutant for module in MODULES for mutant in read(module)]
-RIGHT = sorted({file for module in MODULES for file in tests_of(module)})
+RIGHT = sorted({file for module in MODULES for file in files_for(module)})
 SERVER = multiprocessing.get_context("forkserver")
 # torch.testing imports the last one when it is first called.
 SERVER.set_forkserver_preload(
@@ -103,7 +103,7 @@ def test_the_right_formulas_leave_the_tests_green(tmp_path):
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.module}: {mutant.name}")
 def test_a_wrong_formula_turns_the_tests_red(mutant, tmp_path):
-    code, output = run_copy(tmp_path, tests_of(mutant.module), mutant)
+    code, output = run_copy(tmp_path, files_for(mutant.module), mutant)
     # Not only no success: the tests were collected, ran, and failed.
     assert code == pytest.ExitCode.TESTS_FAILED, f"{mutant.name} is not noticed:\n{output}"
 

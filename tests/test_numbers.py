@@ -48,8 +48,8 @@ def same(results: list) -> None:
 
 INTEGER_ARGUMENTS = {
     "group": lambda i: ni.leave_group_out(MODEL, PROBLEM.k_test, [i, 0]),
-    "n_train": lambda n: datasets.load("mnist-5k-7v9", n, 4).y,
-    "n_test": lambda n: datasets.load("mnist-5k-7v9", 4, n).y_test,
+    "n_train": lambda n: datasets.load("mnist-5k-7v9", n, 4).index,
+    "n_test": lambda n: datasets.load("mnist-5k-7v9", 4, n).index_test,
     "seed of data": lambda n: datasets.load("mnist-5k-7v9", 4, 4, seed=n).index,
     "n_train of a mixture": lambda n: datasets.mixture(n, 2).X,
     "n_test of a mixture": lambda n: datasets.mixture(2, n).X_test,

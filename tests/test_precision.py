@@ -27,7 +27,7 @@ def furthest(ours: torch.Tensor, theirs: list) -> float:
 
 @pytest.mark.parametrize("dtype", RELATIVE)
 @pytest.mark.parametrize("ridge", RIDGES)
-def test_leverage_and_one_minus_leverage_lose_no_digits(ridge, dtype):
+def test_leverage_and_one_minus_leverage_do_not_cancel(ridge, dtype):
     problem = make_problem(n=12, dim=12, ridge=ridge, dtype=dtype)
     model = problem.fit()
     h, rest = exact(problem.K, ridge)
