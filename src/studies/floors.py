@@ -1,0 +1,51 @@
+"""A row of the map of settings: agreement of predicted and retrained influence, above its floor."""
+
+from dataclasses import asdict
+
+from jaxtyping import Float
+from scipy.stats import pearsonr, spearmanr
+from torch import Tensor
+
+from .points import drawn_and_ranked
+from .retraining import Place, Run, Setting, experiment, retrain_finer_or_coarser
+
+
+def size_of(change: Float[Tensor, "k n_test ..."]) -> Float[Tensor, "k n_test"]:
+    """Size of a change, over its outputs."""
+    return change.reshape(*change.shape[:2], -1).norm(dim=2)
+
+
+def agreement_above(run: Run, part: list[int], least: float) -> dict[str, float]:
+    """Correlations of the influences whose predicted change is larger, and their share."""
+    large = size_of(run.kernel.change[part]) > least
+    predicted, actual = (
+        run.influence(of)[part][large].cpu().numpy() for of in ("kernel", "network")
+    )
+    share = {"share above": float(large.double().mean())}
+    if large.sum() < 3:
+        return share
+    pearson, spearman = (float(of(predicted, actual)[0]) for of in (pearsonr, spearmanr))
+    return share | {"Pearson above": pearson, "Spearman above": spearman}
+
+
+def measure(setting: Setting, place: Place) -> dict:
+    """The setting, the agreement of each group of points, and the floor below it.
+
+    The floor is the distance between changes retrained in two finenesses, relative to the change,
+    from two points of each group.
+    """
+    run = experiment(setting, place)
+    everyone = list(range(setting.n_left_out))
+    members = {name: everyone[part] for name, part in drawn_and_ranked(setting.n_left_out).items()}
+    twice = [i for group in members.values() for i in group[:2]]
+    other = retrain_finer_or_coarser(setting, place, run, twice)
+    noise, change = size_of(other - run.network.change[twice]), size_of(run.network.change[twice])
+    row = asdict(setting) | {"last_change": run.report.last_change, "groups": {}}
+    for name, group in (members | {"all": everyone}).items():
+        rows = [k for k, i in enumerate(twice) if i in group]
+        found = run.agreement(group)
+        found |= {f"{key}, offset": v for key, v in run.agreement(group, "offset").items()}
+        found["floor"] = float(noise[rows].norm() / change[rows].norm())
+        found |= agreement_above(run, group, float(noise[rows].square().mean().sqrt()))
+        row["groups"][name] = found
+    return row
