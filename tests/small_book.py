@@ -1,0 +1,53 @@
+"""Chapters of a test's own, and `python -m livebook.run` on them."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+HEADER = """\
+---
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# A chapter
+
+```{code-cell} ipython3
+:tags: [parameters]
+
+x = 2.0
+```
+"""
+
+
+def chapter(folder: Path, name: str, *cells: str) -> Path:
+    """A chapter with the given cells after a parameters cell."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.md"
+    blocks = [f"\n```{{code-cell}} ipython3\n{textwrap.dedent(cell)}\n```\n" for cell in cells]
+    path.write_text(HEADER + "".join(blocks))
+    return path
+
+
+def start(book: Path, *arguments: object, **options: object) -> subprocess.Popen:
+    """`python -m livebook.run` on the chapters in ``book``, which builds in ``book/_build``."""
+    code = f"""
+from pathlib import Path
+from livebook import paths, run
+book = Path({str(book)!r})
+paths.CHAPTERS, paths.BUILD = book / "chapters", book / "_build"
+run.main()
+"""
+    command = [sys.executable, "-c", code, "--to", book / "target", *arguments]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([str(part) for part in command], **output, **options)
+
+
+def finished(book: Path, *arguments: object, **options: object) -> tuple[int, str]:
+    """The exit status of such a run and what it printed."""
+    with start(book, *arguments, **options) as process:
+        output = process.communicate(timeout=120)[0]
+    return process.returncode, output.strip()
