@@ -5,6 +5,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
+from livebook import paths, run
+
 HEADER = """\
 ---
 kernelspec:
@@ -44,6 +48,17 @@ run.main()
     command = [sys.executable, "-c", code, "--to", book / "target", *arguments]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([str(part) for part in command], **output, **options)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, book: Path, *arguments: object) -> str:
+    """The one sentence with which such a run stops before it executes anything."""
+    monkeypatch.setattr(paths, "CHAPTERS", book / "chapters")
+    monkeypatch.setattr(paths, "BUILD", book / "_build")
+    monkeypatch.setattr(run, "run", lambda *_: pytest.fail("the chapters were executed"))
+    monkeypatch.setattr(sys, "argv", ["run", "--to", str(book / "target"), *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        run.main()
+    return str(stop.value)
 
 
 def finished(book: Path, *arguments: object, **options: object) -> tuple[int, str]:

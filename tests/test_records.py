@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import livebook
 from livebook import Checkpoint, paths, records
 
 SRC = paths.ROOT / "src"
@@ -157,14 +158,7 @@ def installed(tmp_path):
 
 def test_without_its_checkout_the_book_is_imported(installed, tmp_path):
     code = "import livebook; print(len(livebook.__all__), livebook.at_most(1e-9))"
-    assert python(code, tmp_path, installed) == f"{len(records_names())} < 1e-08"
-
-
-def records_names() -> list[str]:
-    """The public names of the package."""
-    import livebook
-
-    return livebook.__all__
+    assert python(code, tmp_path, installed) == f"{len(livebook.__all__)} < 1e-08"
 
 
 @pytest.mark.parametrize(
@@ -194,9 +188,6 @@ def test_in_the_checkout_an_installed_copy_finds_it(installed):
     assert python(code, paths.ROOT / "tests", installed) == str(paths.CHAPTERS)
 
 
-COMMIT = "from livebook import records; print(records.commit())"
-
-
 def git(folder: Path, *arguments: str) -> str:
     """What git prints in a folder."""
     who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
@@ -205,24 +196,27 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="no git")
-def test_the_commit_is_that_of_the_book_and_not_of_its_surroundings(installed, tmp_path):
-    outer = tmp_path / "outer"
-    book = outer / "book"
+def test_the_commit_is_that_of_the_book_and_not_of_its_surroundings(tmp_path, monkeypatch):
+    commit = records.commit.__wrapped__
+    outer, book = tmp_path / "outer", tmp_path / "outer" / "book"
     book.mkdir(parents=True)
     (book / "claims.yml").write_text("claims: []")
-    assert python(COMMIT, book, installed) == "unknown"
+    monkeypatch.setattr(paths, "ROOT", book)
+    assert commit() == "unknown"
     git(outer, "init", "-q")
     git(outer, "add", "-A")
     git(outer, "commit", "-q", "-m", "outer")
-    assert python(COMMIT, book, installed) == "unknown"
-    assert python(COMMIT, book, installed, GIT_DIR=str(outer / ".git")) == "unknown"
+    assert commit() == "unknown"
+    with monkeypatch.context() as hook:
+        hook.setenv("GIT_DIR", str(outer / ".git"))
+        assert commit() == "unknown"
     git(book, "init", "-q")
-    assert python(COMMIT, book, installed) == "unknown"
+    assert commit() == "unknown"
     git(book, "add", "-A")
     git(book, "commit", "-q", "-m", "book")
     own = git(book, "rev-parse", "--short=12", "HEAD")
-    assert python(COMMIT, book, installed) == own
-    assert python(COMMIT, book, installed, GIT_DIR=str(outer / ".git")) == own
+    assert commit() == own
     (book / "claims.yml").write_text("claims: [changed]")
-    assert python(COMMIT, book, installed) == f"{own}-dirty"
-    assert python(COMMIT, book, installed, PATH="/nowhere") == "unknown"
+    assert commit() == f"{own}-dirty"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert commit() == "unknown"

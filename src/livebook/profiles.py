@@ -9,16 +9,20 @@ import yaml
 
 from . import notebooks
 
+MERGE = "tag:yaml.org,2002:merge"
+
 
 class _Loader(yaml.SafeLoader):
     """YAML in which no key may come twice in a mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key) for key, _ in node.value if key.id == "scalar"]
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
-                line = node.value[number][0].start_mark.line + 1
-                raise ValueError(f"the key {key!r} a second time in line {line}")
+        seen = set()
+        for key in (key for key, _ in node.value if key.id == "scalar" and key.tag != MERGE):
+            name = self.construct_object(key)
+            if name in seen:
+                line = key.start_mark.line + 1
+                raise ValueError(f"the key {name!r} a second time in line {line}")
+            seen.add(name)
         return super().construct_mapping(node, deep)
 
 

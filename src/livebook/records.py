@@ -98,7 +98,8 @@ class Checkpoint:
         if not path.exists():
             return None
         try:
-            return torch.from_numpy(np.load(path, allow_pickle=False))
+            with path.open("rb") as file:
+                return torch.from_numpy(np.lib.format.read_array(file, allow_pickle=False))
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(

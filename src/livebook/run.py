@@ -86,6 +86,7 @@ def _work(source: Path, parameters: dict, timeout: int, folder: str, alone: bool
     if not alone:
         os.environ["OMP_NUM_THREADS"] = "1"
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what a stopped run did not await
     return execute(source, parameters, timeout, bar=alone)
 
 
