@@ -26,13 +26,7 @@ book: $(READY) ## execute every chapter into _build, then build the site
 
 NOTEBOOKS ?= chapters
 site: $(READY) ## build the site from the committed notebooks
-	@rm -rf _build/book _build/html && mkdir -p _build/book/chapters _build/book/data
-	@cp _config.yml _toc.yml references.bib intro.md api.md bibliography.md _build/book
-	@cp $(NOTEBOOKS)/*.ipynb _build/book/chapters
-	@$(PICTURE) $(NOTEBOOKS)/02_leave_one_out.ipynb fig-helpful _build/book/data/helpful.png
-	@$(BIN)/jupyter-book build _build/book --path-output . -W -n --keep-going -q > _build/site.log 2>&1 \
-	  || { cat _build/site.log; exit 1; }
-	@echo "The book: file://$(CURDIR)/_build/html/index.html"
+	@$(BIN)/python -m livebook.site --notebooks $(NOTEBOOKS)
 
 test: $(READY) ## unit tests, every committed notebook, the ledger, the site in a browser
 	@$(MAKE) --no-print-directory site

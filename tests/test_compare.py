@@ -4,7 +4,7 @@ import json
 
 import nbformat
 import pytest
-from notebooks import chapter, nbval
+from small_book import chapter, nbval
 
 from livebook import ledger, run
 from livebook.compare import (

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from notebooks import chapter, nbval
+from small_book import chapter, nbval
 
 from livebook import perturb, run
 from ntk_influence import datasets

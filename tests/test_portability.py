@@ -5,7 +5,7 @@ import re
 import sys
 
 import pytest
-from notebooks import chapter
+from small_book import chapter
 
 from livebook import portability, run
 from livebook.paths import CHAPTERS, ROOT

@@ -9,7 +9,7 @@ import nbformat
 import yaml
 from IPython.display import display
 
-from .paths import ROOT
+from . import paths
 
 MIME = "application/vnd.livebook.verdicts+json"
 WORDS = ("holds", "holds with limits", "not seen here", "not tested")
@@ -18,7 +18,7 @@ WORDS = ("holds", "holds with limits", "not seen here", "not tested")
 @lru_cache
 def claims() -> dict[str, dict]:
     """The rows of ``claims.yml`` by their id."""
-    rows = yaml.safe_load((ROOT / "claims.yml").read_text(encoding="utf-8"))["claims"]
+    rows = yaml.safe_load((paths.ROOT / "claims.yml").read_text(encoding="utf-8"))["claims"]
     return {row["id"]: row for row in rows}
 
 

@@ -1,5 +1,7 @@
 """From a chapter's source to its executed notebook, and how to tell that the two match."""
 
+import ast
+import codecs
 import hashlib
 import json
 from pathlib import Path
@@ -13,12 +15,41 @@ KEPT = ("tags", "mystnb")
 
 def read_source(path: Path) -> NotebookNode:
     """The notebook that a MyST source describes, not executed, with cell ids that stay."""
-    notebook = jupytext.read(path)
+    text = _text(path)
+    try:
+        notebook = jupytext.reads(text, fmt="md:myst")
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path.name}: expected a MyST notebook, got {reason}") from error
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"c{number:03d}"
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    notebook.metadata["livebook"] = {"source": _digest(path.read_bytes())}
+    notebook.metadata["livebook"] = {"source": _digest(text.encode())}
     return notebook
+
+
+def _text(path: Path) -> str:
+    source = path.read_bytes()
+    if source.startswith(codecs.BOM_UTF8):
+        raise ValueError(f"{path.name}: expected plain UTF-8, got a byte order mark at its start")
+    try:
+        return source.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: expected UTF-8, got {error.reason}") from error
+
+
+def parameters(notebook: NotebookNode) -> set[str]:
+    """The names assigned in the first cell that is tagged ``parameters``."""
+    cells = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    source = next((cell.source for cell in cells), "")
+    targets = []
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign):
+            targets += statement.targets
+        elif isinstance(statement, ast.AnnAssign):
+            targets.append(statement.target)
+    names = (node for target in targets for node in ast.walk(target))
+    return {n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 def clean(notebook: NotebookNode) -> str:
@@ -39,7 +70,11 @@ def problems(source: Path, executed: Path) -> list[str]:
     if not executed.exists():
         return [f"{executed.name}: missing; run `make reference`"]
     try:
-        want, have = read_source(source), nbformat.read(executed, 4)
+        want = read_source(source)
+    except ValueError as error:
+        return [str(error)]
+    try:
+        have = nbformat.read(executed, 4)
     except Exception as error:
         return [f"{executed.name}: cannot be read ({error}); run `make reference`"]
     found = []

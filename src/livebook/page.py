@@ -1,20 +1,10 @@
-"""What a chapter calls: device, source listings, numbers for the prose, figures, records."""
+"""What a chapter displays: device, source listings, numbers for the prose, figures, provenance."""
 
 import ast
-import hashlib
+import functools
 import inspect
-import io
-import json
-import platform
-import shutil
-import subprocess
-import tempfile
 import textwrap
-import time
-import weakref
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,23 +12,25 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from ntk_influence import network, training
-
-from .paths import BUILD, RECORDED, ROOT, write_atomically
-
-STARTED = time.perf_counter()
-GIT = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-COMMIT = ""
-if shutil.which("git"):
-    COMMIT = subprocess.run(GIT, capture_output=True, text=True, check=False).stdout.strip()
-plt.style.use(ROOT / "matplotlibrc")
+from . import paths, records
 
 
 def pick_device(device: str) -> torch.device:
-    """The named device; ``auto`` is CUDA where there is one, else the CPU."""
+    """The named device; ``auto`` is CUDA where there is one, else the CPU.
+
+    Every chapter begins with this call, so it also sets the look of the figures and notes the
+    commit.
+    """
+    _begin()
     if device != "auto":
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@functools.cache
+def _begin() -> None:
+    plt.style.use(paths.ROOT / "matplotlibrc")
+    records.commit()
 
 
 def show(function: Callable) -> None:
@@ -84,63 +76,5 @@ def contact_sheet(
 
 def provenance(device: torch.device, **facts: object) -> None:
     """Say what produced this page: device, dtype, versions, and the facts that are passed."""
-    rows = _environment(device) | {k.replace("_", " "): v for k, v in facts.items()}
+    rows = records.environment(device) | {k.replace("_", " "): v for k, v in facts.items()}
     table(["what", "value"], list(rows.items()))
-
-
-def record(to: str, name: str, results: dict, device: torch.device, **parameters: object) -> None:
-    """Write results to ``<to>/<name>.json`` with their provenance; ``to`` starts at the root."""
-    environment = made_by(device) | {"wall_seconds": round(time.perf_counter() - STARTED, 1)}
-    environment["dtype"] = parameters.get("dtype", environment["dtype"])
-    text = {"parameters": parameters, "provenance": environment, "results": results}
-    write_atomically((ROOT / to / f"{name}.json", json.dumps(text, indent=1) + "\n"))
-
-
-def made_by(device: torch.device) -> dict[str, str]:
-    """What produces a result: device, dtype, versions, date, and the commit at the start."""
-    when = {"commit": COMMIT or "unknown", "date": time.strftime("%Y-%m-%d")}
-    return _environment(device) | when
-
-
-def recorded(name: str) -> dict | None:
-    """The recorded results of that name, or None where nobody has run them."""
-    path = RECORDED / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-class Checkpoint:
-    """Tensors of a long run by name, in a folder for each set of facts and each state of the code.
-
-    ``to`` starts at the root of the book; with None the folder is new and goes with the object.
-    """
-
-    def __init__(self, to: str | None, **facts: object) -> None:
-        code = inspect.getsource(training) + inspect.getsource(network)
-        digest = hashlib.sha256((json.dumps(facts, sort_keys=True) + code).encode()).hexdigest()
-        BUILD.mkdir(exist_ok=True)
-        self.folder = ROOT / to / digest[:16] if to else Path(tempfile.mkdtemp(dir=BUILD))
-        if not to:
-            weakref.finalize(self, shutil.rmtree, self.folder)
-
-    def save(self, name: object, value: torch.Tensor) -> None:
-        """Keep a tensor; nothing half-written is ever left."""
-        buffer = io.BytesIO()
-        np.save(buffer, value.cpu().numpy())
-        write_atomically((self.folder / f"{name}.npy", buffer.getvalue()))
-
-    def load(self, name: object) -> torch.Tensor | None:
-        """The tensor of that name, or None if it is not there yet."""
-        path = self.folder / f"{name}.npy"
-        return torch.from_numpy(np.load(path, allow_pickle=False)) if path.exists() else None
-
-
-def _environment(device: torch.device) -> dict[str, str]:
-    cuda = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({platform.machine()})",
-        "dtype": "float64",
-        "python": platform.python_version(),
-        "torch": version("torch"),
-        "numpy": version("numpy"),
-        "ntk_influence": version("ntk-influence"),
-    }

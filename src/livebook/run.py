@@ -1,38 +1,62 @@
 """Execute chapters through papermill: ``python -m livebook.run --to FOLDER [CHAPTER ...]``."""
 
 import argparse
-import json
+import contextlib
 import logging
+import math
 import os
+import signal
+import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import papermill
-import yaml
+from ipykernel.kernelspec import RESOURCES, get_kernel_dict
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from . import notebooks
-from .paths import BUILD, CHAPTERS, write_atomically
+from . import notebooks, paths, profiles, times, workers
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
 BAR = "{desc:<24} cell {n_fmt}/{total_fmt}  {elapsed}"
 
 
-def execute(source: Path, parameters: dict, timeout: int) -> str:
+class ThisPython(AsyncKernelManager):
+    """Starts the kernel with this interpreter, whatever kernels Jupyter finds elsewhere."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """The kernel that the installed ipykernel describes."""
+        return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+
+    async def start_kernel(self, **options: object) -> None:
+        """Without the messages of the kernel itself; what a cell prints goes another way."""
+        await super().start_kernel(stderr=subprocess.DEVNULL, **options)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the run to stop; its number is the argument."""
+
+
+def execute(source: Path, parameters: dict, timeout: int, bar: bool = True) -> str:
     """The text of the executed notebook; a failure is one sentence that names chapter and cell."""
-    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         draft, result = Path(folder, "draft.ipynb"), Path(folder, "result.ipynb")
         nbformat.write(notebooks.read_source(source), draft)
+        progress = {"desc": source.stem, "bar_format": BAR, "file": sys.stdout}
         try:
             papermill.execute_notebook(
                 draft,
                 result,
                 parameters=parameters,
-                cwd=CHAPTERS,
+                cwd=source.parent,
                 kernel_name="python3",
-                progress_bar={"desc": source.stem, "bar_format": BAR, "file": sys.stdout},
+                kernel_manager_class=ThisPython,
+                progress_bar=progress if bar else False,
                 execution_timeout=timeout,
             )
         except papermill.PapermillExecutionError as error:
@@ -55,31 +79,112 @@ def _stopped_at(result: Path) -> str:
     return str(max((number for number, start in enumerate(begun) if start), default="unknown"))
 
 
+def _work(source: Path, parameters: dict, timeout: int, folder: str, alone: bool) -> str:
+    """One chapter in its own process: on one thread unless alone, temporary files in the folder."""
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    if not alone:
+        os.environ["OMP_NUM_THREADS"] = "1"
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what a stopped run did not await
+    return execute(source, parameters, timeout, bar=alone)
+
+
+def run(sources: dict[str, Path], profile: dict, options: argparse.Namespace) -> None:
+    """Execute the chapters, the longest first, and write all notebooks once all succeeded."""
+    took = times.read(_profile_name(options))
+    order = sorted(sources, key=lambda name: -took.get(name, math.inf))
+    jobs = min(options.jobs, len(sources))
+    texts, seconds = {}, {}
+    with tempfile.TemporaryDirectory(dir=paths.BUILD, ignore_cleanup_errors=True) as folder:
+        rest = (options.timeout, folder, jobs == 1)
+        tasks = {name: (sources[name], profile.get(name, {}), *rest) for name in order}
+        for name, text, duration in workers.side_by_side(_work, tasks, jobs):
+            if text is not None:
+                texts[name], seconds[name] = text, round(duration, 1)
+                print(f"{name:<24} done in {seconds[name]} s", flush=True)
+            elif jobs > 1:
+                print(f"{name:<24} started", flush=True)
+    _ignore_signals()
+    results = [(options.to / f"{name}.ipynb", texts[name]) for name in sources]
+    kept = times.merged(_profile_name(options), seconds)
+    paths.write_atomically(*results, (times.file(), kept))
+
+
+def _profile_name(options: argparse.Namespace) -> str:
+    return options.profile.stem if options.profile else "default"
+
+
+def chosen(options: argparse.Namespace) -> tuple[dict[str, Path], dict]:
+    """The sources to execute and the profile; ``ValueError`` if anything asked for is not there."""
+    sources = {path.stem: path for path in sorted(paths.CHAPTERS.glob("*.md"))}
+    for name in options.chapters:
+        profiles.known("chapter", name, sources)
+    profile = {}
+    if options.profile:
+        profile = profiles.read(options.profile)
+        profiles.check(options.profile, profile, sources)
+        for name in options.chapters:
+            profiles.known(f"chapter of {options.profile}", name, profile)
+    wanted = dict.fromkeys(options.chapters) or profile or sources
+    wanted = {name: path for name, path in sources.items() if name in wanted}
+    for path in wanted.values():
+        notebooks.read_source(path)
+    for folder in (options.to, paths.BUILD):
+        paths.check_writable(folder)
+    for name in wanted:
+        if (options.to / f"{name}.ipynb").is_dir():
+            raise ValueError(f"{options.to / name}.ipynb: expected a file, got a folder")
+    return wanted, profile
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text}")
+    return number
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    before = {number: signal.signal(number, _interrupted) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupted(number: int, frame: object) -> None:
+    _ignore_signals()
+    raise Interrupted(number)
+
+
+def _ignore_signals() -> None:
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def main() -> None:
     """Execute the chapters, and put the notebooks into the folder once all of them succeeded."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m livebook.run", description=main.__doc__)
     parser.add_argument("chapters", nargs="*", help="such as 02_leave_one_out; all by default")
     parser.add_argument("--to", type=Path, required=True, help="folder for the notebooks")
     parser.add_argument("--profile", type=Path, help="YAML file: chapter -> parameters")
-    parser.add_argument("--timeout", type=int, default=900, help="seconds for one cell")
+    parser.add_argument("--timeout", type=_positive, default=900, help="seconds for one cell")
+    cores = workers.usable_cores()
+    parser.add_argument("--jobs", type=_positive, default=cores, help="chapters side by side")
     options = parser.parse_args()
-    known = {path.stem: path for path in sorted(CHAPTERS.glob("*.md"))}
-    profile = yaml.safe_load(options.profile.read_text("utf-8")) if options.profile else {}
-    wanted = options.chapters or [name for name in known if not options.profile or name in profile]
-    for name in wanted:
-        if name not in known:
-            parser.error(f"chapter: expected one of {', '.join(known)}, got {name!r}")
-    BUILD.mkdir(exist_ok=True)
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    texts, seconds = {}, {}
-    for name in wanted:
-        started = time.perf_counter()
-        texts[name] = execute(known[name], profile.get(name, {}), options.timeout)
-        seconds[name] = round(time.perf_counter() - started, 1)
-        print(f"{name:<24} done in {seconds[name]} s", flush=True)
-    results = [(options.to / f"{name}.ipynb", text) for name, text in texts.items()]
-    write_atomically(*results, (BUILD / "run_times.json", json.dumps(seconds)))
+    try:
+        with _interruptible():
+            run(*chosen(options), options)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise SystemExit(str(error)) from error
+    except Interrupted as stop:
+        print(
+            "interrupted: nothing was written; checkpoints of long runs are kept", file=sys.stderr
+        )
+        raise SystemExit(128 + stop.args[0]) from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What the site needs beyond Jupyter Book: local MathJax, mended theme faults, two directives."""
 
-import json
 import re
 import shutil
 from importlib.util import find_spec
@@ -11,8 +10,8 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from . import times
 from .ledger import claims, published
-from .paths import BUILD
 
 MATHJAX = Path("output", "chtml", "fonts", "woff-v2")
 STATIC = Path(__file__).with_name("static")
@@ -38,8 +37,7 @@ class AtAGlance(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         chapter = Path(self.env.docname).name
-        times = BUILD / "run_times.json"
-        seconds = json.loads(times.read_text()).get(chapter) if times.exists() else None
+        seconds = times.read().get(chapter)
         rows = ["| claim | in the paper | verdict |", "|---|---|---|"]
         for row in published(self.env.doc2path(self.env.docname)):
             rows.append(f"| **{row.claim}** | {claims()[row.claim]['paper']} | {row.verdict} |")
