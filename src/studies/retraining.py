@@ -142,7 +142,7 @@ def retrain(
     task, how = (network, X, y, setting.ridge), {"method": setting.method}
     trained = ni.train(*task, max_steps=setting.steps, step=step, **how)
     facts = asdict(setting) | {"start": start, "step": step, "dtype": str(place.dtype)}
-    kept = book.Checkpoint(place.checkpoint_to, device=str(place.device), **facts)
+    kept = book.Checkpoint(place.checkpoint_to, device=place.device, **facts)
     missing = [i for i in points if kept.load(i) is None]
     how |= {"start": start, "trained": trained, "finished": kept.save}
     ni.retrain_without(*task, missing, X_test, **how)
