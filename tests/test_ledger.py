@@ -71,3 +71,9 @@ def test_an_unknown_claim_is_refused():
 )
 def test_an_error_prints_as_the_power_of_ten_above_it(error, text):
     assert at_most(error) == text
+
+
+@pytest.mark.parametrize("error", [-1.0, -1e-300, float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_error_is_refused(error):
+    with pytest.raises(ValueError, match="error: expected a finite number >= 0, got"):
+        at_most(error)

@@ -78,13 +78,15 @@ def at_most(error: float) -> str:
 
     Below 1e-12 all errors are rounding, and print alike.
     """
+    if not 0 <= error < math.inf:
+        raise ValueError(f"error: expected a finite number >= 0, got {error}")
     if error < 1e-12:
         return "< 1e-12"
     return f"< 1e{math.floor(math.log10(error)) + 1:+03d}"
 
 
 def _digits(measured: float) -> str:
-    return at_most(measured) if 0 < abs(measured) < 1e-6 else f"{measured:.3g}"
+    return at_most(abs(measured)) if 0 < abs(measured) < 1e-6 else f"{measured:.3g}"
 
 
 def _tolerance(tolerance: float | list[float]) -> str:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from .paths import BUILD, CHAPTERS, ROOT, write_atomically
+from .paths import BUILD, CHAPTERS, RECORDED, ROOT, write_atomically
 
-RETRAINS = ("retrain_without", "ni.train(")
+RETRAINS = ("retrain_without", "ni.train(", "studies.experiment", "studies.measure")
 PYTEST = (
     "-p livebook.nbval_plugin --nbval --nbval-current-env --nbval-cell-timeout 600"
     " --dist loadfile -q --tb=no --no-summary --color=no"
 )
-RESULT = BUILD / "portability.json"
+RESULT = "portability.json"
 
 
 class Setting(NamedTuple):
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("chapters", nargs="*", help="such as 02_leave_one_out; all by default")
     parser.add_argument("--setting", action="append", choices=SETTINGS, help="all by default")
     parser.add_argument("--without-retraining", action="store_true", help="quick chapters only")
+    parser.add_argument("--record", action="store_true", help="also into data/recorded")
     options = parser.parse_args()
     known = sorted(path.stem for path in CHAPTERS.glob("*.md"))
     for chapter in options.chapters:
@@ -95,7 +96,9 @@ def main() -> None:
     notebooks = [CHAPTERS / f"{chapter}.ipynb" for chapter in wanted]
     found = {name: compare(name, notebooks) for name in options.setting or SETTINGS}
     summary = {name: {c: sorted(cells) for c, cells in by.items()} for name, by in found.items()}
-    write_atomically((RESULT, json.dumps(summary, indent=1) + "\n"))
+    text = json.dumps(summary, indent=1) + "\n"
+    folders = (BUILD, RECORDED) if options.record else (BUILD,)
+    write_atomically(*((folder / RESULT, text) for folder in folders))
     lines = [
         f"{name}: {chapter}, code cell {cell}: {line}"
         for name, chapters in found.items()

@@ -12,7 +12,8 @@ import yaml
 from . import paths
 from .picture import picture
 
-PAGES = ("_config.yml", "_toc.yml", "references.bib", "intro.md", "api.md", "bibliography.md")
+BOOK = ("_config.yml", "_toc.yml", "references.bib")
+TEXTS = ("intro.md", "api.md", "status.md", "bibliography.md")
 PICTURE = ("02_leave_one_out.ipynb", "fig-helpful", "helpful.png")
 
 
@@ -51,7 +52,7 @@ def collect(root: Path, notebooks: Path, book: Path) -> None:
     """Put together what Jupyter Book reads: pages, notebooks, and the picture of the first page."""
     for folder in ("chapters", "data"):
         (book / folder).mkdir(parents=True)
-    for name in PAGES:
+    for name in (*BOOK, *TEXTS):
         shutil.copy(root / name, book)
     for path in notebooks.glob("*.ipynb"):
         shutil.copy(path, book / "chapters")

@@ -1,4 +1,4 @@
-"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, two directives."""
+"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, three directives."""
 
 import re
 import shutil
@@ -8,9 +8,11 @@ from pathlib import Path
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.environment.collectors.toctree import TocTreeCollector
 from sphinx.util.docutils import SphinxDirective
 
-from . import times
+from . import status, times
 from .ledger import claims, published
 
 MATHJAX = Path("output", "chtml", "fonts", "woff-v2")
@@ -46,6 +48,13 @@ class AtAGlance(SphinxDirective):
         return _parsed(self, [*card, f"Run time: {took}.", ":::"], "at-a-glance")
 
 
+class Status(SphinxDirective):
+    """What was tried: run times, other versions, other machines."""
+
+    def run(self) -> list[nodes.Node]:
+        return _parsed(self, status.tables(), "status")
+
+
 def _chapters(directive: SphinxDirective) -> list[list]:
     folder = Path(directive.env.srcdir, "chapters")
     return [published(path) for path in sorted(folder.glob("*.ipynb"))]
@@ -53,7 +62,8 @@ def _chapters(directive: SphinxDirective) -> list[list]:
 
 def _parsed(directive: SphinxDirective, lines: list[str], name: str) -> list[nodes.Node]:
     box = nodes.container(classes=[name])
-    directive.state.nested_parse(StringList(lines, "claims.yml"), directive.content_offset, box)
+    given = StringList(lines, "claims.yml")
+    directive.state.nested_parse(given, directive.content_offset, box, match_titles=True)
     return [box]
 
 
@@ -67,6 +77,26 @@ def _formulas(
 
 def _use_local_mathjax(app: Sphinx, config: object) -> None:
     config.mathjax_path = "mathjax/tex-chtml.js"
+
+
+def _number_by_file(app: Sphinx) -> None:
+    """A reader sees the number that the file of a chapter has, from 0 on."""
+    by_order = TocTreeCollector.assign_section_numbers
+
+    def assign_section_numbers(collector: TocTreeCollector, env: BuildEnvironment) -> list[str]:
+        changed = by_order(collector, env)
+        for document, numbers in env.toc_secnumbers.items():
+            file = re.match(r"\d+", Path(document).name)
+            if file:
+                first = int(file[0])
+                for anchor, number in numbers.items():
+                    numbers[anchor] = number and (first, *number[1:])
+                for node in (env.titles[document], *env.tocs[document].findall(nodes.reference)):
+                    if node.get("secnumber"):
+                        node["secnumber"] = [first, *node["secnumber"][1:]]
+        return changed
+
+    TocTreeCollector.assign_section_numbers = assign_section_numbers
 
 
 def _copy_static(app: Sphinx, error: Exception | None) -> None:
@@ -97,8 +127,10 @@ def setup(app: Sphinx) -> dict:
     """Register the directives and the hooks."""
     app.add_directive("claims-table", ClaimsTable)
     app.add_directive("at-a-glance", AtAGlance)
+    app.add_directive("status", Status)
     app.add_css_file("book.css")
     app.connect("autodoc-process-docstring", _formulas)
+    app.connect("builder-inited", _number_by_file, priority=900)
     app.connect("config-inited", _use_local_mathjax, priority=900)
     app.connect("html-page-context", _mend_page, priority=900)
     app.connect("build-finished", _copy_static)

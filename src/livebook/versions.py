@@ -11,7 +11,7 @@ from .paths import BUILD, RECORDED, ROOT, write_atomically
 
 NAMES = ("3.11", "3.12", "3.13", "newest")
 CONSTRAINTS = ROOT / "constraints.txt"
-NEEDS = ("pytest", "hypothesis", "beartype")
+NEEDS = ("pytest", "hypothesis", "beartype", "mpmath")
 SHOWN = ("torch", "numpy", "jaxtyping", "mlxtend", "pooch", "tqdm", *NEEDS)
 BOOK = re.compile("livebook|studies")
 SLOW = ("test_mutants.py",)  # the same tests, once for every wrong formula
