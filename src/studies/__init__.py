@@ -1,6 +1,6 @@
 """What several chapters measure alike; the first that uses a function shows its source."""
 
-from .beside import live_beside_recorded
+from .beside import live_beside_recorded, runs_of
 from .floors import agreement_above, measure, size_of
 from .measures import agreement, largest_error, mean_and_range, per_test_point, relative_error
 from .points import choose_points, drawn_and_ranked
@@ -46,5 +46,6 @@ __all__ = [
     "relative_error",
     "retrain",
     "retrain_finer_or_coarser",
+    "runs_of",
     "size_of",
 ]

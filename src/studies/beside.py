@@ -8,3 +8,8 @@ def live_beside_recorded(live: dict[str, list], name: str) -> list[tuple[str, st
     full = (book.recorded(name) or {"results": {}})["results"]
     rows = [(data, "live", runs) for data, runs in live.items()]
     return rows + [(data, "recorded", runs) for data, runs in full.items()]
+
+
+def runs_of(results: list[tuple[str, str, list]], *names: str) -> list:
+    """All runs of some data sets, live and recorded, as `live_beside_recorded` lists them."""
+    return [run for name, _, runs in results for run in runs if name in names]
