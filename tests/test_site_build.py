@@ -21,7 +21,7 @@ parts:
       - file: chapters/01_one
       - file: chapters/02_leave_one_out
   - caption: Two
-    chapters: [{file: api}, {file: bibliography}]
+    chapters: [{file: api}, {file: status}, {file: bibliography}]
 """
 CONFIG = """\
 title: A small book
@@ -40,7 +40,7 @@ def notebook(path: Path, *cells: nbformat.NotebookNode, title: str = "# A chapte
 def book(tmp_path):
     """A small book with what the real one has."""
     (tmp_path / "chapters").mkdir()
-    for name in ("intro.md", "api.md", "bibliography.md"):
+    for name in ("intro.md", "api.md", "status.md", "bibliography.md"):
         (tmp_path / name).write_text(f"# {name}\n")
     (tmp_path / "references.bib").touch()
     (tmp_path / "_toc.yml").write_text(TOC)
@@ -93,7 +93,7 @@ def test_a_warning_keeps_the_old_site_and_is_shown(book, old, capsys):
     assert left_over(book) == set()
 
 
-WHOLE = nbformat.writes(new_notebook(cells=[new_markdown_cell("# A chapter" * 9)]))
+WHOLE = nbformat.writes(new_notebook(cells=[new_markdown_cell("# A chapter" * 9, id="c000")]))
 
 
 @pytest.mark.parametrize("name", ["01_one", "02_leave_one_out", "03_not_in_the_contents"])
