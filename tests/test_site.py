@@ -173,6 +173,31 @@ def test_dark_mode_is_dark(visit):
     assert sum(int(part) for part in ground.strip("rgb()").split(",")[:3]) < 200, ground
 
 
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_the_number_that_a_reader_sees_is_that_of_the_file(visit, page):
+    opened, number = visit(f"{page}.html"), int(page.partition("/")[2][:2])
+    assert opened.locator("article h1").inner_text().startswith(f"{number}. ")
+    assert opened.locator("nav .current.active").first.inner_text().startswith(f"{number}. ")
+    assert opened.locator("article h2").first.inner_text().startswith(f"{number}.1. ")
+
+
+@pytest.mark.parametrize("page", ["chapters/02_leave_one_out", "intro"])
+def test_a_dark_page_is_printed_light_with_figures_on_white(visit, page):
+    opened = visit(f"{page}.html", color_scheme="dark")
+    opened.emulate_media(media="print", color_scheme="dark")
+
+    def brightness(selector, what):
+        get = f"e => getComputedStyle(e).{what}"
+        colour = opened.locator(selector).first.evaluate(get)
+        return sum(int(part) for part in colour.strip("rgba()").split(",")[:3]) / (3 * 255)
+
+    assert brightness("body", "backgroundColor") == 1
+    assert brightness("article p", "color") < 0.4
+    assert brightness("article h1", "color") < 0.4
+    assert brightness("article img", "backgroundColor") == 1
+    assert opened.locator("article img").first.evaluate("e => getComputedStyle(e).filter") == "none"
+
+
 def test_the_check_sees_a_fault(visit):
     """The guard of the tests above: a broken page must not look like a good one."""
     page = visit("no-such-page.html")

@@ -9,8 +9,8 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.environment.collectors.toctree import TocTreeCollector
 from sphinx.util.docutils import SphinxDirective
+from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
 from . import status, times
 from .ledger import claims, published
@@ -81,9 +81,11 @@ def _use_local_mathjax(app: Sphinx, config: object) -> None:
 
 def _number_by_file(app: Sphinx) -> None:
     """A reader sees the number that the file of a chapter has, from 0 on."""
-    by_order = TocTreeCollector.assign_section_numbers
+    by_order = TocTreeCollectorWithStyles.assign_section_numbers
 
-    def assign_section_numbers(collector: TocTreeCollector, env: BuildEnvironment) -> list[str]:
+    def assign_section_numbers(
+        collector: TocTreeCollectorWithStyles, env: BuildEnvironment
+    ) -> list[str]:
         changed = by_order(collector, env)
         for document, numbers in env.toc_secnumbers.items():
             file = re.match(r"\d+", Path(document).name)
@@ -96,7 +98,7 @@ def _number_by_file(app: Sphinx) -> None:
                         node["secnumber"] = [first, *node["secnumber"][1:]]
         return changed
 
-    TocTreeCollector.assign_section_numbers = assign_section_numbers
+    TocTreeCollectorWithStyles.assign_section_numbers = assign_section_numbers
 
 
 def _copy_static(app: Sphinx, error: Exception | None) -> None:
