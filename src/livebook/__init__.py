@@ -1,21 +1,21 @@
-"""The book's own machinery: run chapters, judge claims, draw figures, check and build the site."""
+"""The book's own machinery: run chapters, judge claims, draw figures, check and build the site.
 
-from .ledger import at_most, judge, verdicts
-from .page import contact_sheet, glue, pick_device, provenance, show, table
-from .records import Checkpoint, made_by, record, recorded
+What a chapter calls is imported when it is first called, so that commands start at once.
+"""
 
-__all__ = [
-    "Checkpoint",
-    "at_most",
-    "contact_sheet",
-    "glue",
-    "judge",
-    "made_by",
-    "pick_device",
-    "provenance",
-    "record",
-    "recorded",
-    "show",
-    "table",
-    "verdicts",
-]
+from importlib import import_module
+
+_HOMES = {
+    "ledger": ("at_most", "judge", "verdicts"),
+    "page": ("contact_sheet", "glue", "pick_device", "provenance", "show", "table"),
+    "records": ("Checkpoint", "made_by", "record", "recorded"),
+}
+__all__ = sorted(name for names in _HOMES.values() for name in names)
+
+
+def __getattr__(name: str) -> object:
+    """The function of that name, from its module."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
