@@ -1,5 +1,6 @@
 """Chapters of a test's own, what runs them, and the comparison that `make test` makes."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -73,4 +74,5 @@ def nbval(notebook: Path, *more: str) -> subprocess.CompletedProcess:
     options = ["-p", "livebook.nbval_plugin", "--nbval", "--nbval-current-env", "-q", *more]
     quiet = ["-p", "no:cacheprovider", "-p", "no:xdist", "-c", "/dev/null", "--rootdir", "/"]
     command = [sys.executable, "-m", "pytest", *options, *quiet, str(notebook)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    alone = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=alone)

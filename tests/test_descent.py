@@ -107,3 +107,44 @@ def test_the_loss_of_a_copy_is_that_of_its_weights_on_its_points(outputs, dim):
 def test_a_step_that_leads_nowhere_is_refused(step, message):
     with pytest.raises(ValueError, match=message):
         Step(**step)
+
+
+# Smoothed kinks
+
+
+def smooth(network, smoothing=0.5):
+    """The same weights with kinks that are smoothed."""
+    return TwoLayerReLU(network.W, network.a, kink=smoothing)
+
+
+def smooth_step(W, network, X, y, step):
+    """A step -s (J^T J + (ridge + mu) I)^-1 grad by automatic differentiation."""
+
+    def f(V):
+        return TwoLayerReLU(V, network.a, kink=network.kink).predict(X)
+
+    J = torch.autograd.functional.jacobian(f, W).reshape(-1, W.numel())
+    gradient = J.T @ (f(W) - y).flatten() + RIDGE * (W - network.W).flatten()
+    if step.damping < math.inf:
+        system = J.T @ J + (RIDGE + step.damping) * torch.eye(W.numel(), dtype=W.dtype)
+        gradient = torch.linalg.solve(system, gradient)
+    return W - step.size * gradient.reshape(W.shape)
+
+
+@pytest.mark.parametrize("outputs", [None, 3])
+@pytest.mark.parametrize("dim", [6, 3])
+@pytest.mark.parametrize("step", [Step(0.2), Step(1.0, 3.0), Step(0.5, 0.0)], ids=str)
+def test_steps_of_a_smoothed_network_are_those_of_its_derivatives(outputs, dim, step):
+    network, X, y, X_test = small_network(dim=dim, width=10, outputs=outputs)
+    network = smooth(network)
+    descent = Descent(network, X, y, RIDGE)
+    B, f = descent.run(descent.start(), [step] * 3)
+    W = network.W
+    for _ in range(3):
+        W = smooth_step(W, network, X, y, step)
+    exact = outputs is None or step.damping == math.inf
+    # Several outputs are solved for by conjugate gradients, to half of the digits.
+    assert torch.allclose(descent.weights(B)[0], W, rtol=0, atol=1e-11 if exact else 1e-6)
+    end = TwoLayerReLU(W, network.a, kink=network.kink)
+    assert torch.allclose(descent.predict(B, X_test)[0], end.predict(X_test), rtol=0, atol=1e-6)
+    assert torch.allclose(f[0].reshape(y.shape), end.predict(X), rtol=0, atol=1e-6)

@@ -135,3 +135,52 @@ def test_real_digits_have_a_positive_definite_kernel(digits):
 def test_the_shape_annotations_are_enforced_in_these_tests():
     with pytest.raises(TypeCheckError):
         relu_ntk(unit_rows(3, 4)[0])
+
+
+# Smoothed kinks
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.3, 1.0, 5.0])
+def test_the_smoothed_kernel_is_a_monte_carlo_mean(smoothing):
+    """Of the product of slopes, with the noise of the kink drawn or integrated out."""
+    X = unit_rows(5, 3)
+    generator = torch.Generator().manual_seed(1)
+    w = torch.randn(400_000, 3, generator=generator, dtype=torch.float64)
+    slopes = torch.special.ndtr(w @ X.T / smoothing)
+    estimate = (X @ X.T) * (slopes.T @ slopes) / len(w)
+    # Five standard errors of a mean of values in [0, 1].
+    assert_close(relu_ntk(X, smoothing=smoothing), estimate, atol=5 * 0.5 / len(w) ** 0.5, rtol=0)
+
+
+def test_no_smoothing_is_relu_to_the_last_bit():
+    X, Z = unit_rows(6, 4), unit_rows(3, 4, seed=1)
+    for smoothing in (0.0, -0.0):
+        assert torch.equal(relu_ntk(X, smoothing=smoothing), relu_ntk(X))
+        assert torch.equal(relu_ntk(X, Z, smoothing=smoothing), relu_ntk(X, Z))
+
+
+@pytest.mark.parametrize("smoothing", [1e-2, 1e-4, 1e-6])
+def test_a_little_smoothing_is_nearly_relu(smoothing):
+    """Between different points the kernel is smooth in s^2; on the diagonal it moves like s."""
+    X = unit_rows(6, 4)
+    difference = (relu_ntk(X, smoothing=smoothing) - relu_ntk(X)).abs()
+    assert difference.diagonal().max() <= smoothing
+    assert difference.fill_diagonal_(0).max() <= 10 * smoothing**2
+
+
+def test_much_smoothing_is_a_linear_kernel_over_four():
+    X = unit_rows(6, 4)
+    assert_close(relu_ntk(X, smoothing=1e6), X @ X.T / 4, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+def test_the_diagonal_of_the_smoothed_kernel_is_that_of_equal_points(smoothing):
+    X = unit_rows(6, 4)
+    diagonal = relu_ntk(X, smoothing=smoothing).diagonal()
+    assert_close(
+        diagonal, relu_ntk(X, X.clone(), smoothing=smoothing).diagonal(), atol=1e-14, rtol=0
+    )
+    c = 1 / (1 + smoothing**2)
+    expected = 0.5 - math.acos(c) / (2 * math.pi)
+    assert_close(diagonal, torch.full_like(diagonal, expected), atol=1e-15, rtol=0)
+    assert expected < 0.5

@@ -11,6 +11,7 @@ from problems import unit_rows
 from torch.testing import assert_close
 
 from ntk_influence import TwoLayerReLU, relu_ntk
+from ntk_influence.network import activation, slope
 
 
 def networks() -> st.SearchStrategy[TwoLayerReLU]:
@@ -151,3 +152,62 @@ def test_the_arguments_are_left_alone_and_the_network_is_frozen():
 def test_real_digits_see_a_kernel_close_to_the_limit(digits):
     network = TwoLayerReLU.initialise(digits.X.shape[1], 4000, 0.1, 0)
     assert_close(network.ntk(digits.X), relu_ntk(digits.X), atol=3 / math.sqrt(4000), rtol=0)
+
+
+# Smoothed kinks
+
+
+def test_the_smoothed_activation_is_the_mean_of_relu_under_noise():
+    z, s = torch.linspace(-3, 3, 41, dtype=torch.float64), 0.4
+    xi = torch.linspace(-9, 9, 200_001, dtype=torch.float64)
+    weight = torch.exp(-(xi**2) / 2)
+    mean = (torch.relu(z[:, None] + s * xi) @ weight) / weight.sum()
+    # The trapezoidal rule across a kink: its step squared over the number of steps.
+    assert_close(activation(z, s), mean, atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("kink", [0.05, 1.0])
+def test_the_slope_is_the_derivative_of_the_activation(kink):
+    z = torch.linspace(-3, 3, 41, dtype=torch.float64, requires_grad=True)
+    (derivative,) = torch.autograd.grad(activation(z, kink).sum(), z)
+    assert_close(slope(z, kink).detach(), derivative, atol=1e-13, rtol=0)
+
+
+def test_a_tiny_kink_is_nearly_relu():
+    z = torch.linspace(-3, 3, 41, dtype=torch.float64)
+    assert_close(activation(z, 1e-9), torch.relu(z), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+def test_the_smoothed_kernel_of_a_network_is_that_of_its_derivatives(outputs):
+    network = TwoLayerReLU.initialise(4, 7, 0.5, 0, outputs=outputs, smoothing=0.3)
+    assert network.kink == 0.15
+    X = unit_rows(5, 4)
+    J = torch.autograd.functional.jacobian(
+        lambda W: TwoLayerReLU(W, network.a, kink=network.kink).predict(X), network.W
+    ).reshape(5, outputs or 1, -1)
+    for j in J.unbind(dim=1):
+        assert_close(network.ntk(X), j @ j.T, atol=1e-14, rtol=0)
+
+
+def test_a_wide_smoothed_network_has_the_smoothed_kernel_at_any_scale():
+    X = unit_rows(5, 4)
+    for scale in (0.1, 1.0):
+        network = TwoLayerReLU.initialise(4, 200_000, scale, 0, smoothing=0.3)
+        # Five standard errors of a mean of values in [0, 1].
+        atol = 5 * 0.5 / 200_000**0.5
+        assert_close(network.ntk(X), relu_ntk(X, smoothing=0.3), atol=atol, rtol=0)
+
+
+def test_smoothing_does_not_change_the_weights_that_are_drawn():
+    plain, smooth = (TwoLayerReLU.initialise(4, 7, 0.5, 0, smoothing=s) for s in (0.0, 0.3))
+    assert torch.equal(plain.W, smooth.W)
+    assert torch.equal(plain.a, smooth.a)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, math.nan, math.inf])
+def test_what_is_no_smoothing_is_refused(smoothing):
+    with pytest.raises(ValueError, match="smoothing: expected a finite number >= 0, got"):
+        TwoLayerReLU.initialise(4, 7, 0.5, 0, smoothing=smoothing)
+    with pytest.raises(ValueError, match="kink: expected a finite number >= 0, got"):
+        TwoLayerReLU(torch.ones(2, 3), torch.ones(2), kink=smoothing)

@@ -145,3 +145,22 @@ def test_a_point_without_which_training_diverges_is_reported():
     wrong = replace(trained, report=replace(trained.report, schedule=long))
     with pytest.raises(TrainingError, match=r"training: the .*; take a smaller step"):
         retrain_without(network, X, y, RIDGE, [0], X_test, trained=wrong)
+
+
+def test_smoothed_kinks_make_two_step_sizes_meet_and_kinks_do_not():
+    """The noise floor of retraining is that of kinks: it goes with them."""
+    floors = []
+    for smoothing in (0.0, 1.0):
+        _, X, y, X_test = small_network(n=40, dim=10)
+        network = TwoLayerReLU.initialise(10, 300, 0.1, 0, smoothing=smoothing)
+        size = train(network, X, y, RIDGE).report.schedule[0].size
+        changes = []
+        for step in (size, size / 2):
+            trained = train(network, X, y, RIDGE, step=step, tolerance=1e-7)
+            without = retrain_without(network, X, y, RIDGE, [0, 5], X_test, trained=trained)
+            changes.append(without - trained.predict(X_test))
+        assert trained.kink == 0.1 * smoothing
+        floors.append(float((changes[0] - changes[1]).norm() / changes[0].norm()))
+    # A tenth of the change and a rounding of the tolerance were seen; a decade of room for both.
+    assert floors[0] > 0.01
+    assert floors[1] < 1e-4

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import _check
-from .network import TwoLayerReLU
+from .network import TwoLayerReLU, activation, slope
 
 RUNAWAY = 1e6  # of the labels: no minimum of the loss has dual variables as large
 
@@ -78,7 +78,7 @@ class Descent:
         y = _check.labels_of("y", y, "X", X, (len(X), *outputs))
         self.ridge = _check.positive("ridge", ridge)
         self.X, self.y = X, y.reshape(len(y), -1)
-        self.W_start, self.one_output = network.W.detach(), not outputs
+        self.W_start, self.kink, self.one_output = network.W.detach(), network.kink, not outputs
         m = len(self.W_start)
         _check.fits("X", "training", self._bytes_each(), X.device)
         self.signs = network.a.detach().reshape(m, -1) / math.sqrt(m)
@@ -131,7 +131,7 @@ class Descent:
             Z = self.Z_start + self.pre_activations(B)
             for step in tqdm(schedule, disable=not progress):
                 self.take(step, B, Z)
-            return B, torch.relu(Z) @ self.signs
+            return B, activation(Z, self.kink) @ self.signs
         except RuntimeError as problem:
             if isinstance(problem, TrainingError) or "memory" not in str(problem):
                 raise
@@ -147,7 +147,7 @@ class Descent:
         """Outputs at test points."""
         X_test = X_test.detach()
         moved = (X_test @ self.X.T if self.in_span else X_test) @ B
-        f = torch.relu(X_test @ self.W_start.T + moved) @ self.signs
+        f = activation(X_test @ self.W_start.T + moved, self.kink) @ self.signs
         return f[:, :, 0] if self.one_output else f
 
     def _movement(self, B: Float[Tensor, "*b r m"]) -> Float[Tensor, "*b d m"]:
@@ -164,15 +164,14 @@ class Descent:
 
     def take(self, step: Step, B: Float[Tensor, "b r m"], Z: Float[Tensor, "b n m"]) -> None:
         """Move coefficients and pre-activations in place."""
-        A = torch.ge(Z, 0, out=torch.empty_like(Z))  # no detour over bool: a fifth of the time
-        residual = self.y - torch.relu(Z) @ self.signs
+        A = slope(Z, self.kink)
+        residual = self.y - activation(Z, self.kink) @ self.signs
         if step.damping == math.inf:
             shrink, pull = 1 - step.size * self.ridge, step.size * residual
         else:
             nu = self.ridge + step.damping
             share = self.ridge / nu
-            at_start = self.y - (A * self.Z_start) @ self.signs
-            target = (1 - share) * residual + share * at_start
+            target = self._target(A, Z, residual, share)
             shrink = 1 - step.size * share
             pull = step.size * self._solve(A, target, nu)
         if not pull.abs().max() < RUNAWAY * (1 + self.y.abs().max()) / min(1, self.ridge):
@@ -187,12 +186,28 @@ class Descent:
         rows = (self.G if self.in_span else self.X).expand(len(B), -1, -1)
         torch.baddbmm(self.Z_start, rows, B, out=Z)
 
+    def _target(
+        self,
+        A: Float[Tensor, "b n m"],
+        Z: Float[Tensor, "b n m"],
+        residual: Float[Tensor, "b n c"],
+        share: float,
+    ) -> Float[Tensor, "b n c"]:
+        r"""Residuals of the linearisation, $y - f + \frac\lambda\nu J\,\mathrm{vec}(W - W(0))$.
+
+        ReLU is homogeneous, $f = J\,\mathrm{vec} W$, and needs no difference of pre-activations.
+        """
+        if self.kink == 0:
+            return (1 - share) * residual + share * (self.y - (A * self.Z_start) @ self.signs)
+        return residual + share * ((A * (Z - self.Z_start)) @ self.signs)
+
     def _solve(
         self, A: Float[Tensor, "b n m"], target: Float[Tensor, "b n c"], nu: float
     ) -> Float[Tensor, "b n c"]:
         """Ridge regression on the features of these activation patterns, of the points kept."""
         kept = self.keep[:, :, None]
-        K = count_pairs(A).to(A.dtype).mul_(self.G / A.shape[-1]).mul_(kept).mul_(kept.mT)
+        pairs = count_pairs(A).to(A.dtype) if self.kink == 0 else A @ A.mT
+        K = pairs.mul_(self.G / A.shape[-1]).mul_(kept).mul_(kept.mT)
         K.diagonal(dim1=1, dim2=2).add_(nu)
         factor, failed = torch.linalg.cholesky_ex(K)
         if failed.any():

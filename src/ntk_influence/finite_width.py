@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import _check
-from .network import TwoLayerReLU
+from .network import TwoLayerReLU, activation, slope
 from .ridge import fit_kernel_ridge
 
 
@@ -109,12 +109,13 @@ def outputs_and_kernel(
     f, c, p = 0, a.shape[1], len(points)
     needed = 4 * c * p * c * n * points.element_size()
     _check.fits("X", "the kernel of all points and outputs", needed, points.device)
-    pairs = points.new_zeros(c * p, c * n, dtype=torch.float32)
+    exact = torch.float32 if network.kink == 0 else points.dtype
+    pairs = points.new_zeros(c * p, c * n, dtype=exact)
     for W, s in zip(network.W.split(units), a.split(units), strict=True):
         Z = points @ W.T
-        A = torch.where((Z >= 0)[:, None], s.T.float(), 0).flatten(0, 1)
-        f = f + Z.relu_() @ s
-        pairs.addmm_(A, A[: c * n].T)  # integers, exact in float32
+        A = (slope(Z, network.kink).to(pairs.dtype)[:, None] * s.T.to(pairs.dtype)).flatten(0, 1)
+        f = f + activation(Z, network.kink) @ s
+        pairs.addmm_(A, A[: c * n].T)  # of patterns integers, exact in float32
     gram = (points @ points[:n].T).div_(len(a))[:, None, :, None]
     K = (gram * pairs.view(p, c, n, c)).view(p * c, n * c)
     return f / math.sqrt(len(a)), K

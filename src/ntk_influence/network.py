@@ -1,7 +1,7 @@
 """The two-layer ReLU network of the paper, with its first layer free and its second layer fixed."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -18,16 +18,19 @@ class TwoLayerReLU:
     ----------
     W : (m, d) tensor, one row per hidden unit; these weights are trained.
     a : (m,) tensor of signs +1 and -1, or (m, c) for c outputs; fixed.
+    kink : $s \ge 0$, over which the kink of $\sigma$ is smoothed: $\sigma_s(z) = \mathbb E\,
+        \mathrm{ReLU}(z + s\xi)$ with $\xi \sim N(0, 1)$; 0 is ReLU, the paper's.
 
     Raises
     ------
     ValueError
-        Weights that are not finite; signs other than +1 and -1, not one for each unit, or of
-        another dtype or device.
+        Weights that are not finite; a negative kink; signs other than +1 and -1, not one for each
+        unit, or of another dtype or device.
     """
 
     W: Float[Tensor, "m d"]
     a: Float[Tensor, "m"] | Float[Tensor, "m c"]
+    kink: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuse weights that are no network of the paper."""
@@ -38,6 +41,7 @@ class TwoLayerReLU:
         other = a.detach().abs() != 1
         found = int(other.sum())
         _check.require(found == 0, "a", "signs +1 and -1", f"{found} other entries")
+        object.__setattr__(self, "kink", _check.nonnegative("kink", self.kink))
 
     @staticmethod
     def initialise(
@@ -49,6 +53,7 @@ class TwoLayerReLU:
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float64,
         outputs: int | None = None,
+        smoothing: float = 0.0,
     ) -> "TwoLayerReLU":
         r"""Draw $w_r \sim N(0, \kappa^2 I_d)$ and $a_r \sim U\{-1, 1\}$, all independent.
 
@@ -62,6 +67,7 @@ class TwoLayerReLU:
         seed : integer for the random numbers.
         device, dtype : where the weights go; the CPU and float64 by default.
         outputs : number c of outputs with signs of their own; one output without an axis if None.
+        smoothing : width of the smoothed kink in units of the scale; 0 is ReLU.
 
         Raises
         ------
@@ -75,6 +81,7 @@ class TwoLayerReLU:
         dim, width = _check.integer("dim", dim), _check.integer("width", width)
         scale, seed = _check.positive("scale", scale), _check.seed("seed", seed)
         outputs = None if outputs is None else _check.integer("outputs", outputs)
+        smoothing = _check.nonnegative("smoothing", smoothing)
         device, dtype = _check.device("device", device), _check.dtype("dtype", dtype)
         _check.fits("width", "weights", 3 * 8 * width * dim, "cpu")
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -86,24 +93,27 @@ class TwoLayerReLU:
         )
         shape = (width,) if outputs is None else (width, outputs)
         a = 2 * torch.randint(2, shape, **on_cpu) - 1
-        return TwoLayerReLU(W, a.to(device, dtype))
+        return TwoLayerReLU(W, a.to(device, dtype), kink=smoothing * scale)
 
     def predict(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n"] | Float[Tensor, "n c"]:
         """Outputs f(x) for the rows of ``X``, shape (n,) or (n, c), equation (1)."""
         X = self.check_input("X", X)
-        return torch.relu(X @ self.W.T) @ self.a / math.sqrt(len(self.a))
+        return activation(X @ self.W.T, self.kink) @ self.a / math.sqrt(len(self.a))
 
     def features(self, X: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
-        r"""Activation patterns $1\{w_r^\top x \ge 0\}$: an (n, m) tensor of zeros and ones."""
+        r"""Slopes $\sigma'(w_r^\top x)$, an (n, m) tensor.
+
+        Of ReLU the activation patterns $1\{w_r^\top x \ge 0\}$, smoothed $\Phi(w_r^\top x / s)$.
+        """
         X = self.check_input("X", X)
-        return (X @ self.W.T >= 0).to(X.dtype)
+        return slope(X @ self.W.T, self.kink)
 
     def ntk(
         self, X: Float[Tensor, "n d"], Z: Float[Tensor, "n2 d"] | None = None
     ) -> Float[Tensor, "n n2"]:
         r"""Neural tangent kernel of this very network, $\nabla_W f(x)^\top \nabla_W f(z)$.
 
-        $K_m(x, z) = \frac1m\, x^\top z \sum_r 1\{w_r^\top x \ge 0\}\,1\{w_r^\top z \ge 0\}$, the
+        $K_m(x, z) = \frac1m\, x^\top z \sum_r \sigma'(w_r^\top x)\,\sigma'(w_r^\top z)$, the
         average over m units of which equation (4) takes the expectation. It is the same for each of
         several outputs. Rows need not be of unit norm.
 
@@ -139,3 +149,19 @@ class TwoLayerReLU:
         patterns = 3 * len(X) * len(self.W) * X.element_size()
         _check.fits(argument, "activation patterns", patterns, X.device)
         return X
+
+
+def activation(Z: Float[Tensor, "*n m"], kink: float) -> Float[Tensor, "*n m"]:
+    r"""ReLU, or its mean under noise, $\sigma_s(z) = z\,\Phi(z / s) + s\,\varphi(z / s)$."""
+    if kink == 0:
+        return torch.relu(Z)
+    u = Z / kink
+    density = torch.exp(-(u**2) / 2) / math.sqrt(2 * math.pi)
+    return Z * torch.special.ndtr(u) + kink * density
+
+
+def slope(Z: Float[Tensor, "*n m"], kink: float) -> Float[Tensor, "*n m"]:
+    r"""Its derivative: the pattern $1\{z \ge 0\}$, or $\Phi(z / s)$."""
+    if kink == 0:
+        return torch.ge(Z.detach(), 0, out=torch.empty_like(Z.detach()))  # no detour over bool
+    return torch.special.ndtr(Z / kink)

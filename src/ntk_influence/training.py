@@ -137,7 +137,8 @@ def train(
     refuse_rise(descent, B, f)
     data = digest(X, y)
     report = Report(method, len(schedule), stopped, change, tuple(schedule), descent.ridge, data)
-    return TrainedTwoLayerReLU(descent.weights(B)[0], network.a.detach(), B[0], report)
+    W, a = descent.weights(B)[0], network.a.detach()
+    return TrainedTwoLayerReLU(W, a, B[0], report, kink=network.kink)
 
 
 Found = tuple[Tensor, Tensor, list[Step], str, float]

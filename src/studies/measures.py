@@ -7,9 +7,9 @@ from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
 
-def relative_error(found: Tensor, truth: Tensor) -> float:
-    """Root mean square error relative to the root mean square of the truth."""
-    return float((found - truth).norm() / truth.norm())
+def relative_error(found: Tensor, reference: Tensor) -> float:
+    """Root mean square difference relative to the root mean square of the reference."""
+    return float((found - reference).norm() / reference.norm())
 
 
 def largest_error(found: Tensor, truth: Tensor) -> float:

@@ -10,10 +10,11 @@ import ntk_influence as ni
 
 
 def kernels(
-    data: ni.datasets.Dataset,
+    data: ni.datasets.Dataset, *, smoothing: float = 0.0
 ) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n_test n"]]:
     """The kernel of the training points, and that of the test points with them, equation (4)."""
-    return ni.relu_ntk(data.X), ni.relu_ntk(data.X_test, data.X)
+    K = ni.relu_ntk(data.X, smoothing=smoothing)
+    return K, ni.relu_ntk(data.X_test, data.X, smoothing=smoothing)
 
 
 def refit_without(
@@ -35,7 +36,7 @@ def jacobian(network: ni.TwoLayerReLU, X: Float[Tensor, "n d"]) -> Float[Tensor,
     """Derivatives of all outputs by all weights: a row for each point and output."""
 
     def outputs(W: Float[Tensor, "m d"]) -> Tensor:
-        return ni.TwoLayerReLU(W, network.a).predict(X)
+        return ni.TwoLayerReLU(W, network.a, kink=network.kink).predict(X)
 
     derivatives = torch.func.jacrev(outputs)(network.W)
     return derivatives.reshape(-1, network.W.numel())

@@ -33,6 +33,7 @@ class Setting:
     method: str
     steps: int | None
     n_left_out: int
+    smoothing: float = 0.0
 
     def but(self, **changes: object) -> "Setting":
         """The same setting, changed."""
@@ -81,7 +82,7 @@ class Run:
         return getattr(self, of).influence(self.y)
 
     def agreement(self, part: slice | list = EVERY, of: str = "kernel") -> dict[str, float]:
-        """How the predicted influences of some points agree; the error is that of the changes."""
+        """How predicted influences agree; the error is of changes, relative to the predicted."""
         found = agreement(self.influence(of)[part], self.influence()[part])
         predicted = getattr(self, of).change[part]
         return found | {"error": relative_error(self.network.change[part], predicted)}
@@ -96,10 +97,12 @@ def crossed(base: Setting, settings: list[dict]) -> Iterator[Setting]:
 
 
 @lru_cache(maxsize=1)
-def problem(dataset: str, n_train: int, n_test: int, device: torch.device) -> tuple:
+def problem(
+    dataset: str, n_train: int, n_test: int, device: torch.device, smoothing: float = 0.0
+) -> tuple:
     """Data, kernel and test kernel of a setting."""
     data = ni.datasets.load(dataset, n_train, n_test).to(device)
-    return data, *kernels(data)
+    return data, *kernels(data, smoothing=smoothing)
 
 
 def initial(setting: Setting, data: ni.datasets.Dataset, place: Place) -> ni.TwoLayerReLU:
@@ -107,7 +110,8 @@ def initial(setting: Setting, data: ni.datasets.Dataset, place: Place) -> ni.Two
     outputs = data.y.shape[1] if data.y.ndim == 2 else None
     size = (data.X.shape[1], setting.width, setting.scale, setting.seed)
     where = {"device": place.device, "dtype": place.dtype}
-    return ni.TwoLayerReLU.initialise(*size, **where, outputs=outputs)
+    shape = {"outputs": outputs, "smoothing": setting.smoothing}
+    return ni.TwoLayerReLU.initialise(*size, **where, **shape)
 
 
 def kernel_model(K: Tensor, k_test: Tensor, y: Tensor, ridge: float) -> Predictions:
@@ -136,7 +140,8 @@ def retrain(
     step: float | None = None,
 ) -> tuple[Predictions, ni.Report]:
     """The network's predictions and their changes without the points; resumed if interrupted."""
-    data, *_ = problem(setting.dataset, setting.n_train, setting.n_test, place.device)
+    size = (setting.dataset, setting.n_train, setting.n_test)
+    data, *_ = problem(*size, place.device, setting.smoothing)
     network = initial(setting, data, place)
     X, y, X_test = (v.to(place.dtype) for v in (data.X, data.y, data.X_test))
     task, how = (network, X, y, setting.ridge), {"method": setting.method}
@@ -154,7 +159,7 @@ def retrain(
 def experiment(setting: Setting, place: Place) -> Run:
     """Retraining, the kernel's prediction and that with the offset, for one setting."""
     size = (setting.dataset, setting.n_train, setting.n_test)
-    data, K, k_test = problem(*size, place.device)
+    data, K, k_test = problem(*size, place.device, setting.smoothing)
     kernel = kernel_model(K, k_test, data.y, setting.ridge)
     offset = offset_model(initial(setting, data, place), data, K, k_test, setting.ridge)
     points = choose_points(kernel.change, setting.n_left_out)
