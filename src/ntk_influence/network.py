@@ -18,8 +18,8 @@ class TwoLayerReLU:
     ----------
     W : (m, d) tensor, one row per hidden unit; these weights are trained.
     a : (m,) tensor of signs +1 and -1, or (m, c) for c outputs; fixed.
-    kink : $s \ge 0$, over which the kink of $\sigma$ is smoothed: $\sigma_s(z) = \mathbb E\,
-        \mathrm{ReLU}(z + s\xi)$ with $\xi \sim N(0, 1)$; 0 is ReLU, the paper's.
+    kink : $s \ge 0$, over which the kink of the activation is smoothed; 0 is ReLU, the paper's
+        It is the mean of ReLU under Gaussian noise, $\sigma_s(z) = \mathbb E\,\sigma(z + s\xi)$.
 
     Raises
     ------
