@@ -2,7 +2,8 @@
 
 ReLU is piecewise linear, so the Hessian of the loss (2) is $H = J^\\top J + \\lambda I$ wherever no
 unit stands on a kink. The push-through identity $H^{-1} J^\\top = J^\\top (J J^\\top + \\lambda
-I)^{-1}$ then replaces the $md \\times md$ system by one of the size of the training outputs.
+I)^{-1}$ then replaces the $md \\times md$ system by one of the size of the training outputs. With a
+smoothed kink this is the Gauss-Newton part of the Hessian: its curvature term is left out.
 """
 
 import math
