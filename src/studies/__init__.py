@@ -2,6 +2,7 @@
 
 from .beside import live_beside_recorded, runs_of
 from .floors import agreement_above, measure, size_of
+from .lazy import flow, gradient, in_their_span, law, loss, root_mean_square, vacuous
 from .measures import agreement, largest_error, mean_and_range, per_test_point, relative_error
 from .points import choose_points, drawn_and_ranked
 from .problems import jacobian, kernels, refit_without
@@ -31,12 +32,17 @@ __all__ = [
     "crossed",
     "drawn_and_ranked",
     "experiment",
+    "flow",
+    "gradient",
+    "in_their_span",
     "initial",
     "jacobian",
     "kernel_model",
     "kernels",
     "largest_error",
+    "law",
     "live_beside_recorded",
+    "loss",
     "mean_and_range",
     "measure",
     "offset_model",
@@ -46,6 +52,8 @@ __all__ = [
     "relative_error",
     "retrain",
     "retrain_finer_or_coarser",
+    "root_mean_square",
     "runs_of",
     "size_of",
+    "vacuous",
 ]
