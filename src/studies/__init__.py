@@ -1,10 +1,10 @@
 """What several chapters measure alike; the first that uses a function shows its source."""
 
-from .beside import live_beside_recorded, runs_of
+from .beside import digits, live_beside_recorded, numbers_beside, runs_of
 from .floors import agreement_above, measure, size_of
 from .measures import agreement, largest_error, mean_and_range, per_test_point, relative_error
 from .points import choose_points, drawn_and_ranked
-from .problems import jacobian, kernels, refit_without
+from .problems import hessian, jacobian, kernels, refit_without, training_loss
 from .retraining import (
     Place,
     Predictions,
@@ -29,8 +29,10 @@ __all__ = [
     "agreement_above",
     "choose_points",
     "crossed",
+    "digits",
     "drawn_and_ranked",
     "experiment",
+    "hessian",
     "initial",
     "jacobian",
     "kernel_model",
@@ -39,6 +41,7 @@ __all__ = [
     "live_beside_recorded",
     "mean_and_range",
     "measure",
+    "numbers_beside",
     "offset_model",
     "per_test_point",
     "problem",
@@ -48,4 +51,5 @@ __all__ = [
     "retrain_finer_or_coarser",
     "runs_of",
     "size_of",
+    "training_loss",
 ]
