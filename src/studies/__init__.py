@@ -1,11 +1,11 @@
 """What several chapters measure alike; the first that uses a function shows its source."""
 
-from .beside import live_beside_recorded, runs_of
+from .beside import digits, live_beside_recorded, numbers_beside, runs_of
 from .floors import agreement_above, measure, size_of
 from .lazy import flow, gradient, in_their_span, law, loss, root_mean_square, vacuous
 from .measures import agreement, largest_error, mean_and_range, per_test_point, relative_error
 from .points import choose_points, drawn_and_ranked
-from .problems import jacobian, kernels, refit_without
+from .problems import hessian, jacobian, kernels, refit_without, training_loss
 from .retraining import (
     Place,
     Predictions,
@@ -30,10 +30,12 @@ __all__ = [
     "agreement_above",
     "choose_points",
     "crossed",
+    "digits",
     "drawn_and_ranked",
     "experiment",
     "flow",
     "gradient",
+    "hessian",
     "in_their_span",
     "initial",
     "jacobian",
@@ -45,6 +47,7 @@ __all__ = [
     "loss",
     "mean_and_range",
     "measure",
+    "numbers_beside",
     "offset_model",
     "per_test_point",
     "problem",
@@ -55,5 +58,6 @@ __all__ = [
     "root_mean_square",
     "runs_of",
     "size_of",
+    "training_loss",
     "vacuous",
 ]
