@@ -19,14 +19,17 @@ from .retraining import (
     retrain,
     retrain_finer_or_coarser,
 )
+from .spectral import AtRidge, at_each
 
 __all__ = [
+    "AtRidge",
     "Place",
     "Predictions",
     "Run",
     "Setting",
     "agreement",
     "agreement_above",
+    "at_each",
     "choose_points",
     "crossed",
     "drawn_and_ranked",
