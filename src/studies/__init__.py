@@ -2,6 +2,14 @@
 
 from .beside import live_beside_recorded, runs_of
 from .floors import agreement_above, measure, size_of
+from .images import (
+    distance_to_class_mean,
+    edges,
+    frame_variance,
+    odds_within,
+    tenths,
+    thumbnail,
+)
 from .measures import agreement, largest_error, mean_and_range, per_test_point, relative_error
 from .points import choose_points, drawn_and_ranked
 from .problems import jacobian, kernels, refit_without
@@ -32,8 +40,11 @@ __all__ = [
     "at_each",
     "choose_points",
     "crossed",
+    "distance_to_class_mean",
     "drawn_and_ranked",
+    "edges",
     "experiment",
+    "frame_variance",
     "initial",
     "jacobian",
     "kernel_model",
@@ -42,6 +53,7 @@ __all__ = [
     "live_beside_recorded",
     "mean_and_range",
     "measure",
+    "odds_within",
     "offset_model",
     "per_test_point",
     "problem",
@@ -51,4 +63,6 @@ __all__ = [
     "retrain_finer_or_coarser",
     "runs_of",
     "size_of",
+    "tenths",
+    "thumbnail",
 ]
