@@ -2,6 +2,7 @@
 
 from .beside import live_beside_recorded, runs_of
 from .floors import agreement_above, measure, size_of
+from .groups import in_groups, lead_of_ends, resampled_means
 from .images import (
     distance_to_class_mean,
     edges,
@@ -45,11 +46,13 @@ __all__ = [
     "edges",
     "experiment",
     "frame_variance",
+    "in_groups",
     "initial",
     "jacobian",
     "kernel_model",
     "kernels",
     "largest_error",
+    "lead_of_ends",
     "live_beside_recorded",
     "mean_and_range",
     "measure",
@@ -59,6 +62,7 @@ __all__ = [
     "problem",
     "refit_without",
     "relative_error",
+    "resampled_means",
     "retrain",
     "retrain_finer_or_coarser",
     "runs_of",
