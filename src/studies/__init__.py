@@ -2,6 +2,15 @@
 
 from .beside import digits, live_beside_recorded, numbers_beside, runs_of
 from .floors import agreement_above, measure, size_of
+from .groups import in_groups, lead_of_ends, resampled_means
+from .images import (
+    distance_to_class_mean,
+    edges,
+    frame_variance,
+    odds_within,
+    tenths,
+    thumbnail,
+)
 from .lazy import flow, gradient, in_their_span, law, loss, root_mean_square, vacuous
 from .measures import agreement, largest_error, mean_and_range, per_test_point, relative_error
 from .points import choose_points, drawn_and_ranked
@@ -20,22 +29,29 @@ from .retraining import (
     retrain,
     retrain_finer_or_coarser,
 )
+from .spectral import AtRidge, at_each
 
 __all__ = [
+    "AtRidge",
     "Place",
     "Predictions",
     "Run",
     "Setting",
     "agreement",
     "agreement_above",
+    "at_each",
     "choose_points",
     "crossed",
     "digits",
+    "distance_to_class_mean",
     "drawn_and_ranked",
+    "edges",
     "experiment",
     "flow",
+    "frame_variance",
     "gradient",
     "hessian",
+    "in_groups",
     "in_their_span",
     "initial",
     "jacobian",
@@ -43,21 +59,26 @@ __all__ = [
     "kernels",
     "largest_error",
     "law",
+    "lead_of_ends",
     "live_beside_recorded",
     "loss",
     "mean_and_range",
     "measure",
     "numbers_beside",
+    "odds_within",
     "offset_model",
     "per_test_point",
     "problem",
     "refit_without",
     "relative_error",
+    "resampled_means",
     "retrain",
     "retrain_finer_or_coarser",
     "root_mean_square",
     "runs_of",
     "size_of",
+    "tenths",
+    "thumbnail",
     "training_loss",
     "vacuous",
 ]
