@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from livebook import at_most, judge
-from livebook.ledger import WORDS, Verdict, claims, published
+from livebook.ledger import KINDS, WORDS, Verdict, claims, published
 from livebook.paths import CHAPTERS
 
 PAPER = [
@@ -15,7 +15,7 @@ PAPER = [
     *("prop-1", "prop-2", "table-1"),
     *(f"fig-{number}" for number in range(1, 13)),
 ]
-KEYS = {"id", "paper", "statement", "chapter", "tolerance", "measured", "reason"}
+KEYS = {"id", "paper", "kind", "statement", "chapter", "tolerance", "measured", "reason"}
 CHAPTER_NAMES = sorted(path.stem for path in CHAPTERS.glob("*.md"))
 
 
@@ -26,10 +26,22 @@ def test_all_of_the_paper_is_in_the_ledger():
 @pytest.mark.parametrize("claim", claims().values(), ids=lambda claim: claim["id"])
 def test_a_claim_is_complete(claim):
     assert set(claim) == KEYS
+    assert claim["kind"] in KINDS
     assert claim["statement"].strip()
     assert claim["reason"].strip()
     assert (claim["chapter"] is None) == (claim["tolerance"] is None) == (claim["measured"] is None)
     assert claim["chapter"] is None or claim["chapter"] in CHAPTER_NAMES
+
+
+@pytest.mark.parametrize("claim", claims().values(), ids=lambda claim: claim["id"])
+def test_a_tolerance_is_one_of_the_kind(claim):
+    """An identity holds to rounding, and a bound is an inequality."""
+    tolerance = claim["tolerance"]
+    if claim["kind"] == "identity":
+        assert not isinstance(tolerance, list)
+        assert tolerance <= 1e-8
+    if claim["kind"] == "bound":
+        assert not isinstance(tolerance, list)
 
 
 @pytest.mark.parametrize("chapter", CHAPTER_NAMES)

@@ -13,6 +13,7 @@ from . import paths
 
 MIME = "application/vnd.livebook.verdicts+json"
 WORDS = ("holds", "holds with limits", "cannot tell", "not seen here", "not tested")
+KINDS = ("identity", "bound", "experiment")
 QUIET = 1 / 5  # the largest share of an effect that the noise floor of its ground truth may have
 
 

@@ -1,7 +1,8 @@
-"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, three directives."""
+"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, four directives."""
 
 import re
 import shutil
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
 from . import status, times
-from .ledger import claims, published
+from .ledger import KINDS, WORDS, claims, published
 
 MATHJAX = Path("output", "chtml", "fonts", "woff-v2")
 STATIC = Path(__file__).with_name("static")
@@ -23,15 +24,27 @@ class ClaimsTable(SphinxDirective):
     """All claims of the ledger, each with its verdict and a link to the chapter that gives it."""
 
     def run(self) -> list[nodes.Node]:
-        verdict = {row.claim: row for chapter in _chapters(self) for row in chapter}
-        rows = ["| claim | where | statement | verdict |", "|---|---|---|---|"]
-        for claim in claims().values():
-            row, chapter = verdict.get(claim["id"]), claim["chapter"]
-            word = row.verdict if row else "not tested"
-            link = f"[{word}](chapters/{chapter}.ipynb)" if chapter else word
-            text = " ".join(claim["statement"].split())
-            rows.append(f"| **{claim['id']}** | {claim['paper']} | {text} | {link} |")
+        word = _words(self)
+        rows = ["| claim | where | kind | statement | verdict |", "|---|---|---|---|---|"]
+        for name, claim in claims().items():
+            chapter, text = claim["chapter"], " ".join(claim["statement"].split())
+            link = f"[{word[name]}](chapters/{chapter}.ipynb)" if chapter else word[name]
+            where = f"**{name}** | {claim['paper']} | {claim['kind']}"
+            rows.append(f"| {where} | {text} | {link} |")
         return _parsed(self, rows, "claims")
+
+
+class ClaimsCount(SphinxDirective):
+    """How many claims of each kind have which verdict."""
+
+    def run(self) -> list[nodes.Node]:
+        word = _words(self)
+        found = Counter((claim["kind"], word[name]) for name, claim in claims().items())
+        rows = [f"| kind | {' | '.join(WORDS)} |", "|---" * (1 + len(WORDS)) + "|"]
+        for kind in KINDS:
+            numbers = (str(found[kind, verdict] or "") for verdict in WORDS)
+            rows.append(f"| {kind} | {' | '.join(numbers)} |")
+        return _parsed(self, rows, "claims-count")
 
 
 class AtAGlance(SphinxDirective):
@@ -40,9 +53,11 @@ class AtAGlance(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         chapter = Path(self.env.docname).name
         seconds = times.read().get(chapter)
-        rows = ["| claim | in the paper | verdict |", "|---|---|---|"]
+        rows = ["| claim | in the paper | kind | verdict |", "|---|---|---|---|"]
         for row in published(self.env.doc2path(self.env.docname)):
-            rows.append(f"| **{row.claim}** | {claims()[row.claim]['paper']} | {row.verdict} |")
+            claim = claims()[row.claim]
+            where = f"**{row.claim}** | {claim['paper']} | {claim['kind']}"
+            rows.append(f"| {where} | {row.verdict} |")
         took = f"{seconds:.0f} s on the machine that built this site" if seconds else "not measured"
         card = [":::{admonition} At a glance", "", *rows, ""]
         return _parsed(self, [*card, f"Run time: {took}.", ":::"], "at-a-glance")
@@ -55,9 +70,11 @@ class Status(SphinxDirective):
         return _parsed(self, status.tables(), "status")
 
 
-def _chapters(directive: SphinxDirective) -> list[list]:
-    folder = Path(directive.env.srcdir, "chapters")
-    return [published(path) for path in sorted(folder.glob("*.ipynb"))]
+def _words(directive: SphinxDirective) -> dict[str, str]:
+    """The word of each claim's verdict; one that no chapter judges is not tested."""
+    notebooks = sorted(Path(directive.env.srcdir, "chapters").glob("*.ipynb"))
+    given = {row.claim: row.verdict for path in notebooks for row in published(path)}
+    return {name: given.get(name, "not tested") for name in claims()}
 
 
 def _parsed(directive: SphinxDirective, lines: list[str], name: str) -> list[nodes.Node]:
@@ -128,6 +145,7 @@ def _key(script: object) -> tuple:
 def setup(app: Sphinx) -> dict:
     """Register the directives and the hooks."""
     app.add_directive("claims-table", ClaimsTable)
+    app.add_directive("claims-count", ClaimsCount)
     app.add_directive("at-a-glance", AtAGlance)
     app.add_directive("status", Status)
     app.add_css_file("book.css")
