@@ -49,6 +49,31 @@ def test_a_verdict_follows_from_the_tolerance():
     assert judge("eq-9", None, "no GPU here") == Verdict("eq-9", "—", "not tested", "no GPU here")
 
 
+@pytest.mark.parametrize("measured", [-0.5, -0.7, float("nan")])
+@pytest.mark.parametrize(
+    ("floor", "effect", "quiet"),
+    [(0.0, 1.0, True), (0.2, 1.0, True), (0.21, 1.0, False), (3.0, 1.0, False), (0.1, 0.0, False)],
+)
+def test_neither_success_nor_failure_is_claimed_above_a_loud_floor(measured, floor, effect, quiet):
+    verdict = judge("law-width", measured, floor=floor, effect=effect)
+    assert (verdict.verdict != "cannot tell") == quiet
+    assert ("noise floor" in verdict.limits) != quiet
+
+
+def test_a_floor_that_is_not_a_number_is_loud():
+    assert judge("law-width", -0.5, floor=float("nan"), effect=1.0).verdict == "cannot tell"
+    assert judge("law-width", -0.5, "m > 9", floor=0.3, effect=1.0) == Verdict(
+        "law-width", "-0.5", "cannot tell", "m > 9; noise floor 0.3, effect 1"
+    )
+    assert judge("law-width", None, "no GPU", floor=0.3, effect=1.0).verdict == "not tested"
+
+
+@pytest.mark.parametrize("half", [{"floor": 0.1}, {"effect": 0.1}])
+def test_a_floor_comes_with_its_effect(half):
+    with pytest.raises(ValueError, match="floor, effect: expected both or none"):
+        judge("law-width", -0.5, **half)
+
+
 def test_a_number_that_is_not_a_number_holds_nothing():
     assert judge("eq-9", float("nan")).verdict == "not seen here"
     assert judge("law-width", float("nan")).verdict == "not seen here"

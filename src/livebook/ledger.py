@@ -12,7 +12,8 @@ from IPython.display import display
 from . import paths
 
 MIME = "application/vnd.livebook.verdicts+json"
-WORDS = ("holds", "holds with limits", "not seen here", "not tested")
+WORDS = ("holds", "holds with limits", "cannot tell", "not seen here", "not tested")
+QUIET = 1 / 5  # the largest share of an effect that the noise floor of its ground truth may have
 
 
 @lru_cache
@@ -32,17 +33,32 @@ class Verdict:
     limits: str = ""
 
 
-def judge(claim: str, measured: float | None, limits: str = "") -> Verdict:
+def judge(
+    claim: str,
+    measured: float | None,
+    limits: str = "",
+    *,
+    floor: float | None = None,
+    effect: float | None = None,
+) -> Verdict:
     """Compare a measured number with the tolerance that ``claims.yml`` fixed for the claim.
 
     The tolerance is an upper bound or an interval. ``limits`` states where a claim that holds
     stops holding; ``measured=None`` means that it could not be tested here, and says why there.
+    ``floor`` is the noise of the ground truth and ``effect`` what is judged by it, in one unit:
+    above a fifth of the effect nothing is claimed either way.
     """
     if claim not in claims():
         raise ValueError(f"claim: expected an id from claims.yml, got {claim!r}")
+    if (floor is None) != (effect is None):
+        raise ValueError(f"floor, effect: expected both or none, got {floor} and {effect}")
     tolerance = claims()[claim]["tolerance"]
     if measured is None:
         return Verdict(claim, "—", "not tested", limits)
+    if floor is not None and not floor <= QUIET * effect:
+        noise = f"noise floor {_digits(floor)}, effect {_digits(effect)}"
+        limits = f"{limits}; {noise}" if limits else noise
+        return Verdict(claim, _digits(measured), "cannot tell", limits)
     low, high = tolerance if isinstance(tolerance, list) else (-math.inf, tolerance)
     if not low <= measured <= high:
         return Verdict(claim, _digits(measured), "not seen here", limits)
