@@ -1,7 +1,7 @@
 """What several chapters measure alike; the first that uses a function shows its source."""
 
 from .beside import live_beside_recorded, runs_of
-from .floors import agreement_above, measure, size_of
+from .floors import agreement_above, measure, new_rows, size_of, spread
 from .measures import agreement, largest_error, mean_and_range, per_test_point, relative_error
 from .points import choose_points, drawn_and_ranked
 from .problems import jacobian, kernels, refit_without
@@ -39,6 +39,7 @@ __all__ = [
     "live_beside_recorded",
     "mean_and_range",
     "measure",
+    "new_rows",
     "offset_model",
     "per_test_point",
     "problem",
@@ -48,4 +49,5 @@ __all__ = [
     "retrain_finer_or_coarser",
     "runs_of",
     "size_of",
+    "spread",
 ]

@@ -1,5 +1,6 @@
 """A row of the map of settings: agreement of predicted and retrained influence, above its floor."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import torch
@@ -7,8 +8,10 @@ from jaxtyping import Float
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
+import livebook as book
+
 from .points import drawn_and_ranked
-from .retraining import Place, Run, Setting, experiment, retrain_finer_or_coarser
+from .retraining import Place, Run, Setting, crossed, experiment, retrain_finer_or_coarser
 
 
 def size_of(change: Float[Tensor, "k n_test ..."]) -> Float[Tensor, "k n_test"]:
@@ -62,8 +65,18 @@ def measure(setting: Setting, place: Place, *, n_twice: int = 2, n_shown: int = 
         found["floor"] = float(noise[rows].norm() / change[rows].norm())
         found |= spread(run, group)
         found |= agreement_above(run, group, float(noise[rows].square().mean().sqrt()))
-        for of in ("kernel", "network"):
+        for of in ("kernel", "network") if n_shown else ():
             kept = run.influence(of)[group, :n_shown].flatten().tolist()
             found[f"shown, {of}"] = [float(f"{value:.3g}") for value in kept]
         row["groups"][name] = found
     return row
+
+
+def new_rows(
+    base: Setting, settings: list[dict], place: Place, known: list[dict], **how: int
+) -> Iterator[dict]:
+    """Measure the settings that no known row has, and say what made each; older rows are ReLU's."""
+    for setting in crossed(base, settings):
+        if not any(vars(setting).items() <= ({"smoothing": 0.0} | row).items() for row in known):
+            made_by = book.made_by(place.device) | {"dtype": str(place.dtype)}
+            yield measure(setting, place, **how) | {"made_by": made_by}
