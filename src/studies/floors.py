@@ -10,8 +10,17 @@ from torch import Tensor
 
 import livebook as book
 
+from .measures import relative_error
 from .points import drawn_and_ranked
-from .retraining import Place, Run, Setting, crossed, experiment, retrain_finer_or_coarser
+from .retraining import (
+    Place,
+    Run,
+    Setting,
+    crossed,
+    experiment,
+    linearised_model,
+    retrain_finer_or_coarser,
+)
 
 
 def size_of(change: Float[Tensor, "k n_test ..."]) -> Float[Tensor, "k n_test"]:
@@ -57,11 +66,17 @@ def measure(setting: Setting, place: Place, *, n_twice: int = 2, n_shown: int = 
     twice = [i for group in members.values() for i in group[:n_twice]]
     other = retrain_finer_or_coarser(setting, place, run, twice)
     noise, change = size_of(other - run.network.change[twice]), size_of(run.network.change[twice])
+    # With several outputs the kernel of a finite network couples them.
+    linearised = linearised_model(setting, place).of(run.points) if run.y.ndim == 1 else None
     row = asdict(setting) | {"last_change": run.report.last_change, "groups": {}}
     for name, group in (members | {"all": everyone}).items():
         rows = [k for k, i in enumerate(twice) if i in group]
         found = run.agreement(group)
         found |= {f"{key}, offset": v for key, v in run.agreement(group, "offset").items()}
+        if linearised:
+            found["error, linearised"] = relative_error(
+                run.network.change[group], linearised.change[group]
+            )
         found["floor"] = float(noise[rows].norm() / change[rows].norm())
         found |= spread(run, group)
         found |= agreement_above(run, group, float(noise[rows].square().mean().sqrt()))
