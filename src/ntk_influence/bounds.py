@@ -188,7 +188,8 @@ def leverage_on_set(K: Float[Tensor, "n n"], ridge: float, group: Sequence[int],
     ValueError
         An index out of range or repeated, an empty set; a matrix that is not square or not finite.
 
-    Source: ours, the step from which Theorem 4 of Zhang and Zhang 2022 follows.
+    Source: Zhang and Zhang 2022, proof of Theorem 4, there for a component; the leverage as a least
+    value also in Pauwels, Bach and Vert 2018.
     """
     K = _check.tensor("K", K, (2,)).detach()
     _check.require(K.shape[0] == K.shape[1], "K", "a square matrix", f"shape {tuple(K.shape)}")
