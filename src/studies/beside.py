@@ -13,3 +13,17 @@ def live_beside_recorded(live: dict[str, list], name: str) -> list[tuple[str, st
 def runs_of(results: list[tuple[str, str, list]], *names: str) -> list:
     """All runs of some data sets, live and recorded, as `live_beside_recorded` lists them."""
     return [run for name, _, runs in results for run in runs if name in names]
+
+
+def numbers_beside(live: dict[str, float], name: str) -> dict[str, list[float]]:
+    """The number of each claim, live and, where a full-size run has it, recorded."""
+    full = (book.recorded(name) or {"results": {"claims": {}}})["results"]["claims"]
+    both = {claim: [value] for claim, value in live.items()}
+    for claim in both.keys() & full.keys():
+        both[claim].append(full[claim])
+    return both
+
+
+def digits(value: float) -> str:
+    """Three digits; errors of rounding as a bound."""
+    return f"{value:.3f}" if value > 1e-6 else book.at_most(value)

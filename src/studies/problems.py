@@ -40,3 +40,32 @@ def jacobian(network: ni.TwoLayerReLU, X: Float[Tensor, "n d"]) -> Float[Tensor,
 
     derivatives = torch.func.jacrev(outputs)(network.W)
     return derivatives.reshape(-1, network.W.numel())
+
+
+def training_loss(
+    W: Float[Tensor, "m d"],
+    network: ni.TwoLayerReLU,
+    start: ni.TwoLayerReLU,
+    X: Float[Tensor, "n d"],
+    y: Float[Tensor, "n"] | Float[Tensor, "n c"],
+    ridge: float,
+) -> Float[Tensor, ""]:
+    """The loss (2) as a function of the weights, of a network with the kinks of another."""
+    f = ni.TwoLayerReLU(W, network.a, kink=network.kink).predict(X)
+    return (f - y).square().sum() / 2 + ridge / 2 * (W - start.W).square().sum()
+
+
+def hessian(
+    network: ni.TwoLayerReLU,
+    start: ni.TwoLayerReLU,
+    X: Float[Tensor, "n d"],
+    y: Float[Tensor, "n"] | Float[Tensor, "n c"],
+    ridge: float,
+) -> Float[Tensor, "md md"]:
+    """Second derivatives of the loss by all weights, by automatic differentiation."""
+
+    def loss_at(W: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
+        return training_loss(W, network, start, X, y, ridge)
+
+    H = torch.autograd.functional.hessian(loss_at, network.W)
+    return H.reshape(network.W.numel(), -1)
