@@ -66,6 +66,13 @@ def chapters(names: list[str], to: Path) -> dict[str, str]:
     return found
 
 
+def rows_so_far(path: Path) -> list[dict]:
+    """The rows of an earlier run into this folder, else those that are recorded."""
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))["results"]["rows"]
+    return (book.recorded(CHAPTER) or {"results": {"rows": []}})["results"]["rows"]
+
+
 def rows(parameters: dict, place: studies.Place, to: Path, known: list[dict]) -> None:
     """Measure what is missing, in order; each row is written when it is done."""
     base = studies.Setting(
@@ -103,8 +110,8 @@ def main() -> None:
     started, device = time.perf_counter(), book.pick_device("auto")
     torch.backends.cuda.matmul.allow_tf32 = False
     report = {"made by": book.made_by(device)}
-    done = to / f"{CHAPTER}.json"
-    known = json.loads(done.read_text(encoding="utf-8"))["results"]["rows"] if done.exists() else []
+    known = rows_so_far(to / f"{CHAPTER}.json")
+    before = len(known)
     if kept.exists():
         with tarfile.open(kept) as file:
             file.extractall(to, filter="data")
@@ -119,7 +126,10 @@ def main() -> None:
         report["stopped"] = f"after {options.minutes:g} minutes"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        report |= {"rows": len(known), "seconds": round(time.perf_counter() - started, 1)}
+        report |= {
+            "new rows": len(known) - before,
+            "seconds": round(time.perf_counter() - started, 1),
+        }
         paths.write_atomically((to / "gpu.json", json.dumps(report, indent=1) + "\n"))
         if (to / "checkpoints").exists():
             with tarfile.open(kept, "w") as file:
