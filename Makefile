@@ -5,7 +5,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PICTURE := $(BIN)/python -m livebook.picture
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test reference site serve lint portability versions bench paper clean
+.PHONY: help book test reference site serve lint portability versions bench paper gpu clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -57,6 +57,9 @@ bench: $(READY) ## what the library costs, into data/recorded/bench*.json
 PROFILE ?= profiles/paper.yaml
 paper: $(READY) ## full-size runs (profiles/paper.yaml), into data/recorded
 	@$(BIN)/python -m livebook.run --profile $(PROFILE) --to _build/paper --timeout 86400
+
+gpu: $(READY) ## what needs a graphics card, in 9 minutes (MINUTES=9), into _build/gpu; resumable
+	@$(BIN)/python benchmarks/gpu.py --minutes $(or $(MINUTES),9)
 
 clean: ## remove what was built and the checkpoints of long runs, not the environment
 	@rm -rf _build .hypothesis

@@ -1,4 +1,4 @@
-"""What the library computes does not depend on the device: a graphics card against the processor."""
+"""What the library computes does not depend on the device: a card against the processor."""
 
 import pytest
 import torch

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import weakref
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -132,5 +132,13 @@ def environment(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         "torch": version("torch"),
         "numpy": version("numpy"),
-        "ntk_influence": version("ntk-influence"),
+        "ntk_influence": _own_version(),
     }
+
+
+def _own_version() -> str:
+    """The version of the library, which can be run without being installed."""
+    try:
+        return version("ntk-influence")
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,7 +1,7 @@
 """What several chapters measure alike; the first that uses a function shows its source."""
 
 from .beside import digits, live_beside_recorded, numbers_beside, runs_of
-from .floors import agreement_above, measure, size_of
+from .floors import agreement_above, measure, new_rows, size_of, spread
 from .groups import in_groups, lead_of_ends, resampled_means
 from .images import (
     distance_to_class_mean,
@@ -24,6 +24,7 @@ from .retraining import (
     experiment,
     initial,
     kernel_model,
+    linearised_model,
     offset_model,
     problem,
     retrain,
@@ -60,10 +61,12 @@ __all__ = [
     "largest_error",
     "law",
     "lead_of_ends",
+    "linearised_model",
     "live_beside_recorded",
     "loss",
     "mean_and_range",
     "measure",
+    "new_rows",
     "numbers_beside",
     "odds_within",
     "offset_model",
@@ -77,6 +80,7 @@ __all__ = [
     "root_mean_square",
     "runs_of",
     "size_of",
+    "spread",
     "tenths",
     "thumbnail",
     "training_loss",

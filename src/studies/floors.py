@@ -1,13 +1,26 @@
 """A row of the map of settings: agreement of predicted and retrained influence, above its floor."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
+import torch
 from jaxtyping import Float
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
+import livebook as book
+
+from .measures import relative_error
 from .points import drawn_and_ranked
-from .retraining import Place, Run, Setting, experiment, retrain_finer_or_coarser
+from .retraining import (
+    Place,
+    Run,
+    Setting,
+    crossed,
+    experiment,
+    linearised_model,
+    retrain_finer_or_coarser,
+)
 
 
 def size_of(change: Float[Tensor, "k n_test ..."]) -> Float[Tensor, "k n_test"]:
@@ -28,24 +41,57 @@ def agreement_above(run: Run, part: list[int], least: float) -> dict[str, float]
     return share | {"Pearson above": pearson, "Spearman above": spearman}
 
 
-def measure(setting: Setting, place: Place) -> dict:
+def spread(run: Run, part: list[int], draws: int = 200) -> dict[str, float]:
+    """Standard errors of the correlations: bootstrap over the points that are left out."""
+    predicted, actual = (run.influence(of)[part].cpu() for of in ("kernel", "network"))
+    generator = torch.Generator("cpu").manual_seed(0)
+    found = []
+    for _ in range(draws):
+        drawn = torch.randint(len(part), (len(part),), generator=generator)
+        pairs = predicted[drawn].flatten().numpy(), actual[drawn].flatten().numpy()
+        found.append([pearsonr(*pairs)[0], spearmanr(*pairs)[0]])
+    pearson, spearman = torch.tensor(found).std(dim=0).tolist()
+    return {"Pearson, spread": pearson, "Spearman, spread": spearman}
+
+
+def measure(setting: Setting, place: Place, *, n_twice: int = 2, n_shown: int = 0) -> dict:
     """The setting, the agreement of each group of points, and the floor below it.
 
     The floor is the distance between changes retrained in two finenesses, relative to the change,
-    from two points of each group.
+    from a few points of each group. Of the first test points the influences themselves are kept.
     """
     run = experiment(setting, place)
     everyone = list(range(setting.n_left_out))
     members = {name: everyone[part] for name, part in drawn_and_ranked(setting.n_left_out).items()}
-    twice = [i for group in members.values() for i in group[:2]]
+    twice = [i for group in members.values() for i in group[:n_twice]]
     other = retrain_finer_or_coarser(setting, place, run, twice)
     noise, change = size_of(other - run.network.change[twice]), size_of(run.network.change[twice])
+    # With several outputs the kernel of a finite network couples them.
+    linearised = linearised_model(setting, place).of(run.points) if run.y.ndim == 1 else None
     row = asdict(setting) | {"last_change": run.report.last_change, "groups": {}}
     for name, group in (members | {"all": everyone}).items():
         rows = [k for k, i in enumerate(twice) if i in group]
         found = run.agreement(group)
         found |= {f"{key}, offset": v for key, v in run.agreement(group, "offset").items()}
+        if linearised:
+            found["error, linearised"] = relative_error(
+                run.network.change[group], linearised.change[group]
+            )
         found["floor"] = float(noise[rows].norm() / change[rows].norm())
+        found |= spread(run, group)
         found |= agreement_above(run, group, float(noise[rows].square().mean().sqrt()))
+        for of in ("kernel", "network") if n_shown else ():
+            kept = run.influence(of)[group, :n_shown].flatten().tolist()
+            found[f"shown, {of}"] = [float(f"{value:.3g}") for value in kept]
         row["groups"][name] = found
     return row
+
+
+def new_rows(
+    base: Setting, settings: list[dict], place: Place, known: list[dict], **how: int
+) -> Iterator[dict]:
+    """Measure the settings that no known row has, and say what made each; older rows are ReLU's."""
+    for setting in crossed(base, settings):
+        if not any(vars(setting).items() <= ({"smoothing": 0.0} | row).items() for row in known):
+            made_by = book.made_by(place.device) | {"dtype": str(place.dtype)}
+            yield measure(setting, place, **how) | {"made_by": made_by}

@@ -131,6 +131,15 @@ def offset_model(
     return Predictions(f_0_test + model.f, model.change)
 
 
+def linearised_model(setting: Setting, place: Place) -> Predictions:
+    """The same for a network of one output that is linearised at its start, with its own kernel."""
+    size = (setting.dataset, setting.n_train, setting.n_test)
+    data, *_ = problem(*size, place.device, setting.smoothing)
+    start = initial(setting, data, Place(place.device, torch.float64))
+    K, k_test = start.ntk(data.X), start.ntk(data.X_test, data.X)
+    return offset_model(start, data, K, k_test, setting.ridge)
+
+
 def retrain(
     setting: Setting,
     place: Place,

@@ -1,0 +1,141 @@
+"""What needs a graphics card, in a fixed number of minutes, most valuable first.
+
+``python benchmarks/gpu.py [--minutes M] [--to FOLDER] [--profile FILE] [--chapters NAME ...]`` runs
+the tests that compare a card with the processor, then the first chapters where a notebook can be
+executed, then the rows of chapter 16 that the profile lists. A row is written as soon as it is
+done, and every finished retraining is kept in ``checkpoints.tar``: run it again with the same
+folder to go on. It needs torch and the core library, and no network.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import yaml
+
+import livebook as book
+import studies
+from livebook import paths
+
+CHAPTER = "16_quiet_truth"
+FIRST = ("01_two_layer_kernel", "02_leave_one_out", "03_lazy_training")
+TESTS = [sys.executable, "-m", "pytest", "-q", "tests/test_devices.py"]
+
+
+class OutOfTimeError(Exception):
+    """The minutes are over; what is finished has been kept."""
+
+
+def stop(signal_number: int, frame: object) -> None:
+    """Leave the run where it is."""
+    raise OutOfTimeError
+
+
+def unit_tests() -> str:
+    """The last line of the tests that are generic in the device."""
+    if find_spec("pytest") is None or find_spec("beartype") is None:
+        return "not tested: needs pytest and beartype"
+    done = subprocess.run(TESTS, cwd=paths.ROOT, capture_output=True, text=True)
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr.strip()
+
+
+def chapters(names: list[str], to: Path) -> dict[str, str]:
+    """Verdicts of chapters on this device, beside those that are committed."""
+    if find_spec("papermill") is None or find_spec("jupytext") is None:
+        return {name: "not tested: needs papermill and jupytext" for name in names}
+    from livebook.ledger import published
+
+    if names:
+        command = [sys.executable, "-m", "livebook.run", "--to", str(to / "executed"), *names]
+        subprocess.run(command, cwd=paths.ROOT, check=False)
+    found = {}
+    for name in names:
+        here, committed = to / "executed" / f"{name}.ipynb", paths.CHAPTERS / f"{name}.ipynb"
+        if not here.exists():
+            found[name] = "did not run"
+            continue
+        words = [{row.claim: row.verdict for row in published(p)} for p in (here, committed)]
+        found[name] = "same verdicts" if words[0] == words[1] else f"differs: {words[0]}"
+    return found
+
+
+def rows_so_far(path: Path) -> list[dict]:
+    """The rows of an earlier run into this folder, else those that are recorded."""
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))["results"]["rows"]
+    return (book.recorded(CHAPTER) or {"results": {"rows": []}})["results"]["rows"]
+
+
+def rows(parameters: dict, place: studies.Place, to: Path, known: list[dict]) -> None:
+    """Measure what is missing, in order; each row is written when it is done."""
+    base = studies.Setting(
+        dataset="mnist-7v9",
+        n_train=parameters["n_train"],
+        n_test=parameters["n_test"],
+        width=10_000,
+        scale=0.1,
+        ridge=10.0,
+        seed=0,
+        method="preconditioned",
+        steps=20,
+        n_left_out=parameters["n_left_out"],
+        smoothing=0.3,
+    )
+    how = {"n_twice": parameters["n_twice"], "n_shown": 10}
+    for row in studies.new_rows(base, parameters["settings"], place, list(known), **how):
+        known.append(row)
+        book.record(to, CHAPTER, {"rows": known}, place.device, dtype=str(place.dtype))
+        print(row["dataset"], f"m = {row['width']:,}: done", flush=True)
+
+
+def main() -> None:
+    """Everything in order, until the time is over."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--to", type=Path, default=paths.ROOT / "_build" / "gpu")
+    parser.add_argument("--profile", type=Path, default=paths.ROOT / "profiles" / "gpu.yaml")
+    parser.add_argument("--chapters", nargs="*", default=FIRST)
+    options = parser.parse_args()
+    to, kept = options.to.resolve(), options.to.resolve() / "checkpoints.tar"
+    parameters = yaml.safe_load(options.profile.read_text(encoding="utf-8"))[CHAPTER]
+    to.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGALRM, stop)
+    started, device = time.perf_counter(), book.pick_device("auto")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    report = {"made by": book.made_by(device)}
+    known = rows_so_far(to / f"{CHAPTER}.json")
+    before = len(known)
+    if kept.exists():
+        with tarfile.open(kept) as file:
+            file.extractall(to, filter="data")
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 60 * options.minutes)
+        report["unit tests"] = unit_tests()
+        report["chapters"] = chapters(options.chapters, to)
+        print(json.dumps(report, indent=1), flush=True)
+        place = studies.Place(device, torch.float32, str(to / "checkpoints"))
+        rows(parameters, place, to, known)
+    except OutOfTimeError:
+        report["stopped"] = f"after {options.minutes:g} minutes"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        report |= {
+            "new rows": len(known) - before,
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        paths.write_atomically((to / "gpu.json", json.dumps(report, indent=1) + "\n"))
+        if (to / "checkpoints").exists():
+            with tarfile.open(kept, "w") as file:
+                file.add(to / "checkpoints", "checkpoints")
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
