@@ -2,9 +2,16 @@
 
 from .beside import live_beside_recorded, runs_of
 from .floors import agreement_above, measure, size_of
-from .measures import agreement, largest_error, mean_and_range, per_test_point, relative_error
+from .measures import (
+    agreement,
+    largest_error,
+    mean_and_error,
+    mean_and_range,
+    per_test_point,
+    relative_error,
+)
 from .points import choose_points, drawn_and_ranked
-from .problems import jacobian, kernels, refit_without
+from .problems import flow_with, jacobian, kernels, refit_without
 from .retraining import (
     Place,
     Predictions,
@@ -31,12 +38,14 @@ __all__ = [
     "crossed",
     "drawn_and_ranked",
     "experiment",
+    "flow_with",
     "initial",
     "jacobian",
     "kernel_model",
     "kernels",
     "largest_error",
     "live_beside_recorded",
+    "mean_and_error",
     "mean_and_range",
     "measure",
     "offset_model",
