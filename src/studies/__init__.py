@@ -15,6 +15,12 @@ from .lazy import flow, gradient, in_their_span, law, loss, root_mean_square, va
 from .measures import agreement, largest_error, mean_and_range, per_test_point, relative_error
 from .points import choose_points, drawn_and_ranked
 from .problems import hessian, jacobian, kernels, refit_without, training_loss
+    agreement,
+    largest_error,
+    mean_and_error,
+    mean_and_range,
+    per_test_point,
+    relative_error,
 from .retraining import (
     Place,
     Predictions,
@@ -54,6 +60,7 @@ __all__ = [
     "hessian",
     "in_groups",
     "in_their_span",
+    "flow_with",
     "initial",
     "jacobian",
     "kernel_model",
@@ -64,6 +71,7 @@ __all__ = [
     "linearised_model",
     "live_beside_recorded",
     "loss",
+    "mean_and_error",
     "mean_and_range",
     "measure",
     "new_rows",

@@ -44,3 +44,10 @@ def mean_and_range(rows: Sequence) -> tuple[np.ndarray, np.ndarray]:
     values = np.asarray(rows, dtype=float)
     mean = values.mean(axis=0)
     return mean, np.stack([mean - values.min(axis=0), values.max(axis=0) - mean])
+
+
+def mean_and_error(rows: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over draws (rows) and its standard error, which is 0 for a single draw."""
+    values = np.asarray(rows, dtype=float)
+    spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
+    return values.mean(axis=0), spread / np.sqrt(len(values))

@@ -1,6 +1,7 @@
 """The kernels of a data set, and the slow and obvious ways that formulas are checked against."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,13 @@ def kernels(
     """The kernel of the training points, and that of the test points with them, equation (4)."""
     K = ni.relu_ntk(data.X, smoothing=smoothing)
     return K, ni.relu_ntk(data.X_test, data.X, smoothing=smoothing)
+
+
+def flow_with(
+    whole: ni.KernelFlow, ridge: float, y: Float[Tensor, "n"] | Float[Tensor, "n c"] | None = None
+) -> ni.KernelFlow:
+    """A flow without a ridge, given one and perhaps other labels: its eigenvectors stay."""
+    return replace(whole, a=whole.a + ridge, y=whole.y if y is None else y, ridge=ridge)
 
 
 def refit_without(
