@@ -12,15 +12,16 @@ from .images import (
     thumbnail,
 )
 from .lazy import flow, gradient, in_their_span, law, loss, root_mean_square, vacuous
-from .measures import agreement, largest_error, mean_and_range, per_test_point, relative_error
-from .points import choose_points, drawn_and_ranked
-from .problems import hessian, jacobian, kernels, refit_without, training_loss
+from .measures import (
     agreement,
     largest_error,
     mean_and_error,
     mean_and_range,
     per_test_point,
     relative_error,
+)
+from .points import choose_points, drawn_and_ranked
+from .problems import flow_with, hessian, jacobian, kernels, refit_without, training_loss
 from .retraining import (
     Place,
     Predictions,
@@ -55,12 +56,12 @@ __all__ = [
     "edges",
     "experiment",
     "flow",
+    "flow_with",
     "frame_variance",
     "gradient",
     "hessian",
     "in_groups",
     "in_their_span",
-    "flow_with",
     "initial",
     "jacobian",
     "kernel_model",
