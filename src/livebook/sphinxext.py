@@ -25,12 +25,11 @@ class ClaimsTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         word = _words(self)
-        rows = ["| claim | where | kind | statement | verdict |", "|---|---|---|---|---|"]
+        rows = ["| claim | where | statement | verdict |", "|---|---|---|---|"]
         for name, claim in claims().items():
             chapter, text = claim["chapter"], " ".join(claim["statement"].split())
             link = f"[{word[name]}](chapters/{chapter}.ipynb)" if chapter else word[name]
-            where = f"**{name}** | {claim['paper']} | {claim['kind']}"
-            rows.append(f"| {where} | {text} | {link} |")
+            rows.append(f"| **{name}** {claim['kind']} | {claim['paper']} | {text} | {link} |")
         return _parsed(self, rows, "claims")
 
 
