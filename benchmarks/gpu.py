@@ -103,6 +103,10 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, default=paths.ROOT / "profiles" / "gpu.yaml")
     parser.add_argument("--chapters", nargs="*", default=FIRST)
     options = parser.parse_args()
+    if not options.minutes > 0:
+        parser.error(f"--minutes: expected a number above 0, got {options.minutes:g}")
+    if not options.profile.is_file():
+        parser.error(f"--profile: expected a YAML file, got {options.profile}")
     to, kept = options.to.resolve(), options.to.resolve() / "checkpoints.tar"
     parameters = yaml.safe_load(options.profile.read_text(encoding="utf-8"))[CHAPTER]
     to.mkdir(parents=True, exist_ok=True)

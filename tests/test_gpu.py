@@ -64,7 +64,17 @@ def test_a_run_out_of_time_keeps_what_it_has(tmp_path):
     assert len(rows(tmp_path)) == 3
 
 
-@pytest.mark.parametrize("chapter", ["16_quiet_truth"])
-def test_the_profile_lists_what_the_chapter_can_take(chapter):
+def test_the_profile_lists_what_a_run_reads():
     profile = yaml.safe_load((paths.ROOT / "profiles" / "gpu.yaml").read_text())
-    assert set(TOY) <= set(profile[chapter])
+    assert set(TOY) <= set(profile["16_quiet_truth"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--minutes", "0"), ("--minutes", "nan"), ("--profile", "missing.yaml")]
+)
+def test_what_cannot_be_run_is_one_sentence(option, value):
+    command = [sys.executable, paths.ROOT / "benchmarks" / "gpu.py", option, value]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"{option}: expected" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -11,7 +11,7 @@ from .images import (
     tenths,
     thumbnail,
 )
-from .lazy import flow, gradient, in_their_span, law, loss, root_mean_square, vacuous
+from .lazy import flow, gradient, in_their_span, law, root_mean_square, vacuous
 from .measures import (
     agreement,
     largest_error,
@@ -71,7 +71,6 @@ __all__ = [
     "lead_of_ends",
     "linearised_model",
     "live_beside_recorded",
-    "loss",
     "mean_and_error",
     "mean_and_range",
     "measure",

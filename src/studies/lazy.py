@@ -21,14 +21,8 @@ def in_their_span(
     return points[: len(data.X)], points[len(data.X) :]
 
 
-def loss(W: Tensor, start: ni.TwoLayerReLU, X: Tensor, y: Tensor, ridge: float) -> Tensor:
-    """The loss (2) at the weights W; signs and the ridge's centre are those of the start."""
-    u = ni.TwoLayerReLU(W, start.a).predict(X)
-    return (u - y).square().sum() / 2 + ridge / 2 * (W - start.W).square().sum()
-
-
 def gradient(W: Tensor, start: ni.TwoLayerReLU, X: Tensor, y: Tensor, ridge: float) -> Tensor:
-    """Its gradient by the weights."""
+    """The gradient of the loss (2) of ReLU at the weights W; signs and centre are the start's."""
     Z, signs = X @ W.T, start.a / math.sqrt(len(start.a))
     u = torch.relu(Z) @ signs
     pull = (Z >= 0) * signs * (u - y)[:, None]

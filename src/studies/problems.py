@@ -58,7 +58,7 @@ def training_loss(
     y: Float[Tensor, "n"] | Float[Tensor, "n c"],
     ridge: float,
 ) -> Float[Tensor, ""]:
-    """The loss (2) as a function of the weights, of a network with the kinks of another."""
+    """The loss (2) at the weights W, with the signs and kinks of a network, pulled to a start."""
     f = ni.TwoLayerReLU(W, network.a, kink=network.kink).predict(X)
     return (f - y).square().sum() / 2 + ridge / 2 * (W - start.W).square().sum()
 
