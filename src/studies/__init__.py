@@ -1,6 +1,15 @@
 """What several chapters measure alike; the first that uses a function shows its source."""
 
 from .beside import digits, live_beside_recorded, numbers_beside, runs_of
+from .course import (
+    TIMES,
+    course_of,
+    courses,
+    influence_at_each,
+    kept_courses,
+    runs_by_size,
+    unridged,
+)
 from .floors import agreement_above, measure, new_rows, size_of, spread
 from .groups import in_groups, lead_of_ends, resampled_means
 from .images import (
@@ -40,6 +49,7 @@ from .retraining import (
 from .spectral import AtRidge, at_each
 
 __all__ = [
+    "TIMES",
     "AtRidge",
     "Place",
     "Predictions",
@@ -49,6 +59,8 @@ __all__ = [
     "agreement_above",
     "at_each",
     "choose_points",
+    "course_of",
+    "courses",
     "crossed",
     "digits",
     "distance_to_class_mean",
@@ -62,8 +74,10 @@ __all__ = [
     "hessian",
     "in_groups",
     "in_their_span",
+    "influence_at_each",
     "initial",
     "jacobian",
+    "kept_courses",
     "kernel_model",
     "kernels",
     "largest_error",
@@ -86,11 +100,13 @@ __all__ = [
     "retrain",
     "retrain_finer_or_coarser",
     "root_mean_square",
+    "runs_by_size",
     "runs_of",
     "size_of",
     "spread",
     "tenths",
     "thumbnail",
     "training_loss",
+    "unridged",
     "vacuous",
 ]
