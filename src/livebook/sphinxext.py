@@ -52,11 +52,10 @@ class AtAGlance(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         chapter = Path(self.env.docname).name
         seconds = times.read().get(chapter)
-        rows = ["| claim | in the paper | kind | verdict |", "|---|---|---|---|"]
+        rows = ["| claim | in the paper | verdict |", "|---|---|---|"]
         for row in published(self.env.doc2path(self.env.docname)):
             claim = claims()[row.claim]
-            where = f"**{row.claim}** | {claim['paper']} | {claim['kind']}"
-            rows.append(f"| {where} | {row.verdict} |")
+            rows.append(f"| **{row.claim}** {claim['kind']} | {claim['paper']} | {row.verdict} |")
         took = f"{seconds:.0f} s on the machine that built this site" if seconds else "not measured"
         card = [":::{admonition} At a glance", "", *rows, ""]
         return _parsed(self, [*card, f"Run time: {took}.", ":::"], "at-a-glance")
