@@ -1,7 +1,9 @@
 """The ledger is complete, and every claim is reached by exactly one verdict."""
 
+import re
 from collections import Counter
 
+import nbformat
 import pytest
 
 from livebook import at_most, judge
@@ -16,6 +18,7 @@ PAPER = [
     *(f"fig-{number}" for number in range(1, 13)),
 ]
 KEYS = {"id", "paper", "kind", "statement", "chapter", "tolerance", "measured", "reason"}
+OF_THE_PAPER = re.compile("Sec|Eq|Theorem|Lemma|Proposition|Figure|Table|term")
 CHAPTER_NAMES = sorted(path.stem for path in CHAPTERS.glob("*.md"))
 
 
@@ -25,7 +28,8 @@ def test_all_of_the_paper_is_in_the_ledger():
 
 @pytest.mark.parametrize("claim", claims().values(), ids=lambda claim: claim["id"])
 def test_a_claim_is_complete(claim):
-    assert set(claim) == KEYS
+    assert set(claim) - {"picture"} == KEYS
+    assert ("picture" in claim) == bool(OF_THE_PAPER.match(claim["paper"]))
     assert claim["kind"] in KINDS
     assert claim["statement"].strip()
     assert claim["reason"].strip()
@@ -42,6 +46,14 @@ def test_a_tolerance_is_one_of_the_kind(claim):
         assert tolerance <= 1e-8
     if claim["kind"] == "bound":
         assert not isinstance(tolerance, list)
+
+
+@pytest.mark.parametrize("chapter", CHAPTER_NAMES)
+def test_the_picture_of_a_claim_is_in_its_chapter(chapter):
+    cells = nbformat.read(CHAPTERS / f"{chapter}.ipynb", 4).cells
+    there = {cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in cells}
+    wanted = {c["picture"] for c in claims().values() if c["chapter"] == chapter and "picture" in c}
+    assert wanted <= there
 
 
 @pytest.mark.parametrize("chapter", CHAPTER_NAMES)

@@ -139,7 +139,7 @@ def test_the_card_and_the_verdict_table_say_the_same(visit, page):
 
 def test_the_table_of_claims_is_complete_and_links_to_the_chapters(visit):
     claims = yaml.safe_load((ROOT / "claims.yml").read_text())["claims"]
-    rows = visit("intro.html").locator(".claims tbody tr")
+    rows = visit("claims.html").locator(".claims tbody tr")
     assert rows.count() == len(claims)
     for row, claim in zip(rows.all(), claims, strict=True):
         assert claim["id"] in row.inner_text()
@@ -147,6 +147,30 @@ def test_the_table_of_claims_is_complete_and_links_to_the_chapters(visit):
             assert row.locator("a").get_attribute("href") == f"chapters/{claim['chapter']}.html"
         else:
             assert "not tested" in row.inner_text()
+
+
+def test_the_table_of_claims_is_filtered_by_kind_verdict_and_word(visit):
+    page = visit("claims.html")
+    rows = page.locator(".claims tbody tr")
+    page.locator(".claims-filter select[name=kind]").select_option("bound")
+    kinds = [row.locator("td").first.inner_text() for row in rows.all() if row.is_visible()]
+    claims = yaml.safe_load((ROOT / "claims.yml").read_text())["claims"]
+    assert len(kinds) == sum(claim["kind"] == "bound" for claim in claims)
+    assert all(kind.endswith("bound") for kind in kinds)
+    page.locator(".claims-filter select[name=kind]").select_option("")
+    page.locator(".claims-filter input").fill("lemma-")
+    assert page.locator(".claims-filter output").inner_text() == f"4 of {len(claims)}"
+
+
+def test_the_map_of_the_paper_leads_to_a_verdict_and_a_picture(visit):
+    claims = yaml.safe_load((ROOT / "claims.yml").read_text())["claims"]
+    wanted = [claim for claim in claims if "picture" in claim]
+    rows = visit("intro.html").locator(".paper-map tbody tr")
+    assert rows.count() == len(wanted)
+    for row, claim in zip(rows.all(), wanted, strict=True):
+        verdict, picture = (link.get_attribute("href") for link in row.locator("a").all())
+        assert verdict == f"chapters/{claim['chapter']}.html"
+        assert picture == f"chapters/{claim['chapter']}.html#{claim['picture']}"
 
 
 def test_a_folded_solution_opens(visit):

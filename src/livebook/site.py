@@ -13,8 +13,15 @@ from . import paths
 from .picture import picture
 
 BOOK = ("_config.yml", "_toc.yml", "references.bib")
-TEXTS = ("intro.md", "api.md", "status.md", "bibliography.md")
-PICTURE = ("02_leave_one_out.ipynb", "fig-helpful", "helpful.png")
+TEXTS = ("intro.md", "claims.md", "api.md", "status.md", "bibliography.md")
+PICTURES = {  # of the first page
+    "helpful": ("02_leave_one_out", "fig-helpful"),
+    "refits": ("02_leave_one_out", "fig-refits"),
+    "retrained": ("16_quiet_truth", "fig-quiet-scatter"),
+    "ihvp": ("06_regularisation", "fig-error-rate"),
+    "density": ("07_density", "fig-density"),
+    "noise": ("18_label_noise", "fig-led"),
+}
 
 
 def build(root: Path, notebooks: Path) -> Path:
@@ -49,15 +56,16 @@ def check(root: Path, notebooks: Path) -> None:
 
 
 def collect(root: Path, notebooks: Path, book: Path) -> None:
-    """Put together what Jupyter Book reads: pages, notebooks, and the picture of the first page."""
+    """Put together what Jupyter Book reads: pages, notebooks, and the pictures of the first page."""
     for folder in ("chapters", "data"):
         (book / folder).mkdir(parents=True)
     for name in (*BOOK, *TEXTS):
         shutil.copy(root / name, book)
     for path in notebooks.glob("*.ipynb"):
         shutil.copy(path, book / "chapters")
-    notebook, figure, name = PICTURE
-    (book / "data" / name).write_bytes(picture(notebooks / notebook, figure))
+    for name, (chapter, figure) in PICTURES.items():
+        shown = picture(notebooks / f"{chapter}.ipynb", figure)
+        (book / "data" / f"{name}.png").write_bytes(shown)
 
 
 def jupyter_book(folder: Path, log: Path) -> None:

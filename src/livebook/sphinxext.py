@@ -1,4 +1,4 @@
-"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, four directives."""
+"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, five directives."""
 
 import re
 import shutil
@@ -44,6 +44,21 @@ class ClaimsCount(SphinxDirective):
             numbers = (str(found[kind, verdict] or "") for verdict in WORDS)
             rows.append(f"| {kind} | {' | '.join(numbers)} |")
         return _parsed(self, rows, "claims-count")
+
+
+class PaperMap(SphinxDirective):
+    """What the paper has: its place, the verdict, the picture and the chapter, a row each."""
+
+    def run(self) -> list[nodes.Node]:
+        word = _words(self)
+        rows = ["| in the paper | claim | verdict | picture |", "|---|---|---|---|"]
+        for name, claim in claims().items():
+            if picture := claim.get("picture"):
+                page = f"chapters/{claim['chapter']}.ipynb"
+                place = claim["paper"].partition(" (")[0]
+                links = f"[{word[name]}]({page}) | {{numref}}`{picture}`"
+                rows.append(f"| {place} | **{name}** | {links} |")
+        return _parsed(self, rows, "paper-map")
 
 
 class AtAGlance(SphinxDirective):
@@ -124,7 +139,8 @@ def _copy_static(app: Sphinx, error: Exception | None) -> None:
     target = Path(app.outdir, "_static", "mathjax")
     shutil.copytree(source / MATHJAX, target / MATHJAX, dirs_exist_ok=True)
     shutil.copy(source / "tex-chtml.js", target)
-    shutil.copy(STATIC / "book.css", Path(app.outdir, "_static"))
+    for name in ("book.css", "claims.js"):
+        shutil.copy(STATIC / name, Path(app.outdir, "_static"))
 
 
 def _mend_page(app: Sphinx, page: str, template: str, context: dict, tree: object) -> None:
@@ -144,9 +160,11 @@ def setup(app: Sphinx) -> dict:
     """Register the directives and the hooks."""
     app.add_directive("claims-table", ClaimsTable)
     app.add_directive("claims-count", ClaimsCount)
+    app.add_directive("paper-map", PaperMap)
     app.add_directive("at-a-glance", AtAGlance)
     app.add_directive("status", Status)
     app.add_css_file("book.css")
+    app.add_js_file("claims.js")
     app.connect("autodoc-process-docstring", _formulas)
     app.connect("builder-inited", _number_by_file, priority=900)
     app.connect("config-inited", _use_local_mathjax, priority=900)

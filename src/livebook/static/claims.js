@@ -1,0 +1,41 @@
+// The table of all claims: show one kind, one verdict, or what contains a word.
+document.addEventListener("DOMContentLoaded", () => {
+  const table = document.querySelector(".claims table");
+  if (!table) return;
+  const rows = [...table.tBodies[0].rows];
+  const kind = (row) => row.cells[0].textContent.trim().split(/\s+/).pop();
+  const verdict = (row) => row.cells[3].textContent.trim();
+  const form = document.createElement("form");
+  form.className = "claims-filter";
+  const choose = (name, of) => {
+    const label = document.createElement("label");
+    const select = document.createElement("select");
+    select.name = name;
+    select.append(new Option(`every ${name}`, ""));
+    for (const value of [...new Set(rows.map(of))].sort()) select.append(new Option(value, value));
+    label.append(`${name} `, select);
+    form.append(label);
+    return select;
+  };
+  const kinds = choose("kind", kind), verdicts = choose("verdict", verdict);
+  const label = document.createElement("label"), word = document.createElement("input");
+  word.type = "search";
+  label.append("contains ", word);
+  const count = document.createElement("output");
+  form.append(label, count);
+  const show = () => {
+    let shown = 0;
+    for (const row of rows) {
+      const fits = (!kinds.value || kind(row) === kinds.value)
+        && (!verdicts.value || verdict(row) === verdicts.value)
+        && row.textContent.toLowerCase().includes(word.value.toLowerCase());
+      row.hidden = !fits;
+      shown += fits;
+    }
+    count.value = `${shown} of ${rows.length}`;
+  };
+  form.addEventListener("input", show);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  table.before(form);
+  show();
+});
