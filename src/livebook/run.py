@@ -67,7 +67,9 @@ def execute(source: Path, parameters: dict, timeout: int, bar: bool = True) -> s
             reason = f"no answer within {timeout} s"
         else:
             return notebooks.clean(nbformat.read(result, 4))
-        raise SystemExit(f"chapters/{source.name}, cell {_stopped_at(result)}: {reason}")
+        raise SystemExit(
+            f"{source.parent.name}/{source.name}, cell {_stopped_at(result)}: {reason}"
+        )
 
 
 def _stopped_at(result: Path) -> str:
@@ -146,7 +148,8 @@ def _positive(text: str) -> int:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into one exception, so that what was begun is tidied up."""
     before = {number: signal.signal(number, _interrupted) for number in STOPS}
     try:
         yield
@@ -176,7 +179,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=_positive, default=cores, help="chapters side by side")
     options = parser.parse_args()
     try:
-        with _interruptible():
+        with interruptible():
             run(*chosen(options), options)
     except (ValueError, RuntimeError, OSError) as error:
         raise SystemExit(str(error)) from error
