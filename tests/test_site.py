@@ -30,7 +30,7 @@ CHROMIUM = next(
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 FILES = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
 PAGES = [TOC["root"], *FILES]
-CHAPTERS = [file for file in FILES if file.startswith("chapters/")]
+CHAPTERS = [file for file in FILES if file.startswith(("chapters/", "report/"))]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 
 if CHROMIUM is None and os.environ.get("CI") != "true":

@@ -142,6 +142,8 @@ def _targets(labels: pd.Series, test: Table | None, kind: str | None, notices: l
     numeric = pd.api.types.is_numeric_dtype(labels) and not pd.api.types.is_bool_dtype(labels)
     if kind == "numbers" and not numeric:
         raise ValueError("LABEL: expected a column of numbers (KIND=numbers), got texts")
+    if numeric and np.isinf(labels.to_numpy(dtype=float)).any():
+        raise ValueError("LABEL: expected finite numbers, got infinite ones")
     whole = numeric and bool((labels == labels.round()).all())
     as_numbers = kind == "numbers" or (
         kind is None and numeric and not (whole and labels.nunique() <= FEW)
@@ -153,7 +155,7 @@ def _targets(labels: pd.Series, test: Table | None, kind: str | None, notices: l
     if as_numbers:
         centre, unit = float(labels.mean()), float(labels.std(ddof=0))
         if not np.isfinite(unit):
-            raise ValueError("LABEL: expected finite numbers, got infinite ones or a huge spread")
+            raise ValueError(f"LABEL: expected numbers whose squares are finite, got {centre:.1e}")
         y = torch.tensor(((labels - centre) / unit).to_numpy(dtype=float))
         y_test = None if test is None else _numbers(test.labels, centre, unit)
         return (), y, y_test, unit, centre

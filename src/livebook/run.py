@@ -108,7 +108,7 @@ def run(sources: dict[str, Path], profile: dict, options: argparse.Namespace) ->
             elif jobs > 1:
                 print(f"{name:<24} started", flush=True)
     _ignore_signals()
-    results = [(options.to / f"{name}.ipynb", texts[name]) for name in sources]
+    results = [(target(options.to, sources[name]), texts[name]) for name in sources]
     kept = times.merged(_profile_name(options), seconds)
     paths.write_atomically(*results, (times.file(), kept))
 
@@ -119,7 +119,7 @@ def _profile_name(options: argparse.Namespace) -> str:
 
 def chosen(options: argparse.Namespace) -> tuple[dict[str, Path], dict]:
     """The sources to execute and the profile; ``ValueError`` if anything asked for is not there."""
-    sources = {path.stem: path for path in sorted(paths.CHAPTERS.glob("*.md"))}
+    sources = notebooks.sources()
     for name in options.chapters:
         profiles.known("chapter", name, sources)
     profile = {}
@@ -135,9 +135,15 @@ def chosen(options: argparse.Namespace) -> tuple[dict[str, Path], dict]:
     for folder in (options.to, paths.BUILD):
         paths.check_writable(folder)
     for name in wanted:
-        if (options.to / f"{name}.ipynb").is_dir():
-            raise ValueError(f"{options.to / name}.ipynb: expected a file, got a folder")
+        if (path := target(options.to, wanted[name])).is_dir():
+            raise ValueError(f"{path}: expected a file, got a folder")
     return wanted, profile
+
+
+def target(folder: Path, source: Path) -> Path:
+    """Where a notebook is written: in the folder, or beside its source if that is the chapters'."""
+    committed = folder.resolve() == paths.CHAPTERS.resolve()
+    return source.with_suffix(".ipynb") if committed else folder / f"{source.stem}.ipynb"
 
 
 def _positive(text: str) -> int:

@@ -90,7 +90,7 @@ def _csv(path: Path, label: str | None) -> Table:
 
 def _arrays(path: Path) -> Table:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as source, np.load(source, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
