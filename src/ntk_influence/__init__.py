@@ -9,6 +9,7 @@ from .audit import TrustReport, trust_report
 from .complexity import complexity
 from .contour import Contour, contour
 from .descent import Descent, Step, TrainingError
+from .empirical import empirical_ntk
 from .flow import KernelFlow, fit_kernel_flow, leave_one_out_at, loo_influence_at, predict_at
 from .groups import Group, most_influential_group
 from .influence import ihvp_influence, leave_group_out, leave_one_out, loo_influence
@@ -34,6 +35,7 @@ __all__ = [
     "complexity",
     "contour",
     "datasets",
+    "empirical_ntk",
     "finite_width",
     "fit_kernel_flow",
     "fit_kernel_ridge",
