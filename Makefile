@@ -5,7 +5,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PICTURE := $(BIN)/python -m livebook.picture
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test reference site serve lint portability versions bench paper gpu clean
+.PHONY: help book test report reference site serve lint portability versions bench paper gpu clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -33,8 +33,12 @@ SIDE_BY_SIDE := -n $(if $(filter 1,$(THREADS)),2,1) --dist loadfile
 test: $(READY) ## unit tests, every committed notebook, the ledger, the site in a browser
 	@$(MAKE) --no-print-directory site
 	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest tests $(SIDE_BY_SIDE)
-	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest chapters $(SIDE_BY_SIDE) -p livebook.nbval_plugin --nbval \
+	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest chapters report $(SIDE_BY_SIDE) -p livebook.nbval_plugin --nbval \
 	  --nbval-current-env --nbval-cell-timeout 600
+
+report: $(READY) ## what to trust in your own data (DATA=table.csv LABEL=column OUT=folder)
+	@$(BIN)/python -m livebook.report $(foreach option,DATA LABEL KIND TEST IMAGES MODEL RIDGE OUT,\
+	  $(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$($(option))"))
 
 reference: $(READY) ## execute every chapter and refresh the committed notebooks
 	@$(BIN)/python -m livebook.run --to chapters

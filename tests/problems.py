@@ -105,6 +105,18 @@ def small_network(n=8, dim=6, width=40, outputs=None, seed=0):
     return network, X[:n], y, X[n:]
 
 
+def small_module(dim: int, device: str = "cpu") -> torch.nn.Module:
+    """Two layers with a smooth activation and two outputs, the same under any default."""
+    kind = {"device": device, "dtype": torch.float64}
+    layers = torch.nn.Linear(dim, 7, **kind), torch.nn.Tanh(), torch.nn.Linear(7, 2, **kind)
+    with torch.no_grad():
+        for layer in (layers[0], layers[2]):
+            numbers = torch.arange(layer.weight.numel(), **kind).reshape_as(layer.weight)
+            layer.weight.copy_(torch.sin(numbers))
+            layer.bias.fill_(0.1)
+    return torch.nn.Sequential(*layers)
+
+
 def objective(W, network, X, y):
     """The loss (2), written out."""
     f = ni.TwoLayerReLU(W, network.a).predict(X)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from problems import unit_rows
+from problems import small_module, unit_rows
 
 import ntk_influence as ni
 from ntk_influence import finite_width
@@ -22,6 +22,8 @@ def everything(device: str) -> dict[str, list[torch.Tensor]]:
     found += [ni.loo_influence(model, k_test, y_test), ni.ihvp_influence(model, k_test, y_test)]
     found += [ni.leave_group_out(model, k_test, [3, 1])]
     found += [flow.predict([0.1, 2.0], k_test), flow.leave_one_out([0.1, 2.0], k_test)]
+    module = small_module(12, device)
+    found += [ni.empirical_ntk(module, X, X_test), ni.empirical_ntk(module, X, outputs="full")]
     trained = []
     for method in ("gradient_descent", "preconditioned"):
         start = ni.TwoLayerReLU.initialise(12, 50, 0.3, 0, device=device, smoothing=0.5)

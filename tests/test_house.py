@@ -8,10 +8,11 @@ from itertools import chain
 import jupytext
 import pytest
 
-from livebook.paths import CHAPTERS, ROOT
+from livebook.notebooks import sources
+from livebook.paths import ROOT
 
 SOURCES = sorted((ROOT / "src").glob("*/*.py"))
-SHOWN = sorted(CHAPTERS.glob("*.md"))
+SHOWN = list(sources().values())
 # Each may import those to its right.
 ORDER = ("studies", "livebook", "ntk_influence")
 

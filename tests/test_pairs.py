@@ -6,10 +6,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from livebook.notebooks import problems
-from livebook.paths import CHAPTERS
+from livebook.notebooks import problems, sources
 
-SOURCES = sorted(CHAPTERS.glob("*.md"))
+SOURCES = list(sources().values())
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -18,7 +17,9 @@ def test_the_notebook_belongs_to_its_source(source):
 
 
 def test_no_notebook_lacks_a_source():
-    assert {p.stem for p in CHAPTERS.glob("*.ipynb")} == {p.stem for p in SOURCES}
+    folders = {source.parent for source in SOURCES}
+    there = {path.stem for folder in folders for path in folder.glob("*.ipynb")}
+    assert there == {source.stem for source in SOURCES}
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 import pytest
 from small_book import chapter
 
-from livebook import portability, run
+from livebook import paths, portability, run
 from livebook.paths import CHAPTERS, ROOT
 
 
@@ -23,8 +23,8 @@ def book(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for source in sources:
         source.with_suffix(".ipynb").write_text(run.execute(source, {}, 120))
-    for name, value in (("CHAPTERS", tmp_path), ("RESULT", tmp_path / "portability.json")):
-        monkeypatch.setattr(portability, name, value)
+    monkeypatch.setattr(paths, "CHAPTERS", tmp_path)
+    monkeypatch.setattr(portability, "RESULT", tmp_path / "portability.json")
     return tmp_path
 
 

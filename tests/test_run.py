@@ -36,7 +36,7 @@ def test_a_profile_sets_parameters(tmp_path):
     ids=["exception", "kernel death", "time-out"],
 )
 def test_a_failure_names_the_chapter_and_the_cell(tmp_path, cell, message):
-    source = chapter(tmp_path, "failing", "y = x", cell, "print('never')")
+    source = chapter(tmp_path / "chapters", "failing", "y = x", cell, "print('never')")
     with pytest.raises(SystemExit) as stop:
         run.execute(source, {}, 3)
     assert str(stop.value).startswith("chapters/failing.md, cell 3: ")

@@ -31,6 +31,7 @@ TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 FILES = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
 PAGES = [TOC["root"], *FILES]
 CHAPTERS = [file for file in FILES if file.startswith("chapters/")]
+TEMPLATES = [file for file in FILES if file.startswith("report/")]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 
 if CHROMIUM is None and os.environ.get("CI") != "true":
@@ -117,7 +118,7 @@ def test_a_phone_scrolls_no_page_sideways(visit, page):
     assert width <= PHONE["width"], f"the page is {width} pixels wide"
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@pytest.mark.parametrize("page", [*CHAPTERS, *TEMPLATES])
 def test_every_picture_is_there_and_has_a_text(visit, page):
     opened = visit(f"{page}.html")
     assert opened.locator("article img").count() > 0

@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 import torch
-from problems import make_problem, small_network, unit_rows
+from problems import make_problem, small_module, small_network, unit_rows
 
 import ntk_influence as ni
 from ntk_influence import _check, bounds, datasets, finite_width
@@ -30,6 +30,7 @@ def everything() -> list[torch.Tensor]:
             found += [ni.loo_influence_at(times, K, d.y, 0.5, k, d.y_test)]
         network = ni.TwoLayerReLU.initialise(d.X.shape[1], 30, 0.3, 0)
         found += [network.W, network.a, network.ntk(d.X), network.features(d.X)]
+        found += [ni.empirical_ntk(small_module(d.X.shape[1]), d.X, d.X_test)]
         for method in ("gradient_descent", "preconditioned"):
             trained = ni.train(network, d.X, d.y, 0.5, method=method, max_steps=20)
             given = (network, d.X, d.y, 0.5, [1, 0], d.X_test)

@@ -10,7 +10,15 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
+from . import paths
+
 KEPT = ("tags", "mystnb")
+
+
+def sources() -> dict[str, Path]:
+    """The chapters, and the templates of reports beside them, by name."""
+    folders = paths.CHAPTERS, paths.CHAPTERS.with_name("report")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.md"))}
 
 
 def read_source(path: Path) -> NotebookNode:

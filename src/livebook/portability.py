@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from .paths import BUILD, CHAPTERS, RECORDED, ROOT, write_atomically
+from . import notebooks as books
+from .paths import BUILD, RECORDED, ROOT, write_atomically
 
 RETRAINS = ("retrain_without", "ni.train(", "studies.experiment", "studies.measure")
 PYTEST = (
@@ -42,7 +43,7 @@ SETTINGS = {
 
 def retrains(chapter: str) -> bool:
     """Whether a chapter trains networks, which takes long and agrees to a few percent only."""
-    source = (CHAPTERS / f"{chapter}.md").read_text(encoding="utf-8")
+    source = books.sources()[chapter].read_text(encoding="utf-8")
     return any(name in source for name in RETRAINS)
 
 
@@ -86,14 +87,14 @@ def main() -> None:
     parser.add_argument("--without-retraining", action="store_true", help="quick chapters only")
     parser.add_argument("--record", action="store_true", help="also into data/recorded")
     options = parser.parse_args()
-    known = sorted(path.stem for path in CHAPTERS.glob("*.md"))
+    known = books.sources()
     for chapter in options.chapters:
         if chapter not in known:
             parser.error(f"chapter: expected one of {', '.join(known)}, got {chapter!r}")
-    wanted = options.chapters or known
+    wanted = options.chapters or list(known)
     if options.without_retraining:
         wanted = [chapter for chapter in wanted if not retrains(chapter)]
-    notebooks = [CHAPTERS / f"{chapter}.ipynb" for chapter in wanted]
+    notebooks = [known[chapter].with_suffix(".ipynb") for chapter in wanted]
     found = {name: compare(name, notebooks) for name in options.setting or SETTINGS}
     summary = {name: {c: sorted(cells) for c, cells in by.items()} for name, by in found.items()}
     text = json.dumps(summary, indent=1) + "\n"

@@ -67,7 +67,9 @@ def execute(source: Path, parameters: dict, timeout: int, bar: bool = True) -> s
             reason = f"no answer within {timeout} s"
         else:
             return notebooks.clean(nbformat.read(result, 4))
-        raise SystemExit(f"chapters/{source.name}, cell {_stopped_at(result)}: {reason}")
+        raise SystemExit(
+            f"{source.parent.name}/{source.name}, cell {_stopped_at(result)}: {reason}"
+        )
 
 
 def _stopped_at(result: Path) -> str:
@@ -106,7 +108,7 @@ def run(sources: dict[str, Path], profile: dict, options: argparse.Namespace) ->
             elif jobs > 1:
                 print(f"{name:<24} started", flush=True)
     _ignore_signals()
-    results = [(options.to / f"{name}.ipynb", texts[name]) for name in sources]
+    results = [(target(options.to, sources[name]), texts[name]) for name in sources]
     kept = times.merged(_profile_name(options), seconds)
     paths.write_atomically(*results, (times.file(), kept))
 
@@ -117,7 +119,7 @@ def _profile_name(options: argparse.Namespace) -> str:
 
 def chosen(options: argparse.Namespace) -> tuple[dict[str, Path], dict]:
     """The sources to execute and the profile; ``ValueError`` if anything asked for is not there."""
-    sources = {path.stem: path for path in sorted(paths.CHAPTERS.glob("*.md"))}
+    sources = notebooks.sources()
     for name in options.chapters:
         profiles.known("chapter", name, sources)
     profile = {}
@@ -133,9 +135,15 @@ def chosen(options: argparse.Namespace) -> tuple[dict[str, Path], dict]:
     for folder in (options.to, paths.BUILD):
         paths.check_writable(folder)
     for name in wanted:
-        if (options.to / f"{name}.ipynb").is_dir():
-            raise ValueError(f"{options.to / name}.ipynb: expected a file, got a folder")
+        if (path := target(options.to, wanted[name])).is_dir():
+            raise ValueError(f"{path}: expected a file, got a folder")
     return wanted, profile
+
+
+def target(folder: Path, source: Path) -> Path:
+    """Where a notebook is written: in the folder, or beside its source if that is the chapters'."""
+    committed = folder.resolve() == paths.CHAPTERS.resolve()
+    return source.with_suffix(".ipynb") if committed else folder / f"{source.stem}.ipynb"
 
 
 def _positive(text: str) -> int:
@@ -146,7 +154,8 @@ def _positive(text: str) -> int:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into one exception, so that what was begun is tidied up."""
     before = {number: signal.signal(number, _interrupted) for number in STOPS}
     try:
         yield
@@ -176,7 +185,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=_positive, default=cores, help="chapters side by side")
     options = parser.parse_args()
     try:
-        with _interruptible():
+        with interruptible():
             run(*chosen(options), options)
     except (ValueError, RuntimeError, OSError) as error:
         raise SystemExit(str(error)) from error

@@ -14,6 +14,7 @@ from .picture import picture
 
 BOOK = ("_config.yml", "_toc.yml", "references.bib")
 TEXTS = ("intro.md", "claims.md", "api.md", "status.md", "bibliography.md")
+NOTEBOOKS = ("chapters", "report")  # folders of pages that are notebooks
 PICTURES = {  # of the first page
     "helpful": ("02_leave_one_out", "fig-helpful"),
     "refits": ("02_leave_one_out", "fig-refits"),
@@ -42,7 +43,7 @@ def check(root: Path, notebooks: Path) -> None:
     """Every notebook that ``_toc.yml`` names is there, and every one that is there can be read."""
     toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     pages = [Path(chapter["file"]) for part in toc["parts"] for chapter in part["chapters"]]
-    named = [notebooks / f"{page.name}.ipynb" for page in pages if page.parent.name == "chapters"]
+    named = [_executed(root, notebooks, page) for page in pages if page.parent.name in NOTEBOOKS]
     for path in sorted({*named, *notebooks.glob("*.ipynb")}):
         try:
             nbformat.validate(nbformat.reads(path.read_text(encoding="utf-8"), 4))
@@ -56,16 +57,32 @@ def check(root: Path, notebooks: Path) -> None:
 
 
 def collect(root: Path, notebooks: Path, book: Path) -> None:
-    """Put together what Jupyter Book reads: pages, notebooks, and the pictures of the first page."""
-    for folder in ("chapters", "data"):
+    """Put together what Jupyter Book reads: pages, notebooks, and pictures of the first page."""
+    for folder in (*NOTEBOOKS, "data"):
         (book / folder).mkdir(parents=True)
     for name in (*BOOK, *TEXTS):
         shutil.copy(root / name, book)
-    for path in notebooks.glob("*.ipynb"):
-        shutil.copy(path, book / "chapters")
+    templates = {path.stem for path in (root / "report").glob("*.md")}
+    for path in (*notebooks.glob("*.ipynb"), *_templates(root, notebooks)):
+        shutil.copy(path, book / ("report" if path.stem in templates else "chapters"))
     for name, (chapter, figure) in PICTURES.items():
         shown = picture(notebooks / f"{chapter}.ipynb", figure)
         (book / "data" / f"{name}.png").write_bytes(shown)
+
+
+def _executed(root: Path, notebooks: Path, page: Path) -> Path:
+    """The notebook of a page; committed templates of reports lie in a folder of their own."""
+    beside = page.parent.name == "report" and _committed(root, notebooks)
+    return (root / "report" if beside else notebooks) / f"{page.name}.ipynb"
+
+
+def _templates(root: Path, notebooks: Path) -> list[Path]:
+    """The committed templates, where the committed chapters are built."""
+    return sorted((root / "report").glob("*.ipynb")) if _committed(root, notebooks) else []
+
+
+def _committed(root: Path, notebooks: Path) -> bool:
+    return notebooks.resolve() == (root / "chapters").resolve()
 
 
 def jupyter_book(folder: Path, log: Path) -> None:

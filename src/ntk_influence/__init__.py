@@ -5,10 +5,13 @@ raises the test loss: the point is helpful. Losses are sums of halves of squares
 """
 
 from . import bounds, datasets, finite_width
+from .audit import TrustReport, trust_report
 from .complexity import complexity
 from .contour import Contour, contour
 from .descent import Descent, Step, TrainingError
+from .empirical import empirical_ntk
 from .flow import KernelFlow, fit_kernel_flow, leave_one_out_at, loo_influence_at, predict_at
+from .groups import Group, most_influential_group
 from .influence import ihvp_influence, leave_group_out, leave_one_out, loo_influence
 from .kernels import relu_ntk
 from .network import TwoLayerReLU
@@ -19,17 +22,20 @@ from .training import Report, TrainedTwoLayerReLU, train
 __all__ = [
     "Contour",
     "Descent",
+    "Group",
     "KernelFlow",
     "KernelRidge",
     "Report",
     "Step",
     "TrainedTwoLayerReLU",
     "TrainingError",
+    "TrustReport",
     "TwoLayerReLU",
     "bounds",
     "complexity",
     "contour",
     "datasets",
+    "empirical_ntk",
     "finite_width",
     "fit_kernel_flow",
     "fit_kernel_ridge",
@@ -39,8 +45,10 @@ __all__ = [
     "leave_one_out_at",
     "loo_influence",
     "loo_influence_at",
+    "most_influential_group",
     "predict_at",
     "relu_ntk",
     "retrain_without",
     "train",
+    "trust_report",
 ]
