@@ -100,7 +100,7 @@ def test_a_page_loads_without_a_fault_and_from_here_alone(visit, page):
     assert visit.faults == []
 
 
-@pytest.mark.parametrize("page", [TOC["root"], "api", *CHAPTERS])
+@pytest.mark.parametrize("page", ["claims", "api", *CHAPTERS])
 def test_the_mathematics_is_rendered(visit, page):
     opened = visit(f"{page}.html")
     opened.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
@@ -172,6 +172,18 @@ def test_the_map_of_the_paper_leads_to_a_verdict_and_a_picture(visit):
         verdict, picture = (link.get_attribute("href") for link in row.locator("a").all())
         assert verdict == f"chapters/{claim['chapter']}.html"
         assert picture == f"chapters/{claim['chapter']}.html#{claim['picture']}"
+
+
+def test_code_is_folded_on_a_phone_and_one_switch_shows_it_everywhere(visit):
+    page = visit("chapters/02_leave_one_out.html", PHONE)
+    switch, code = page.locator(".code-switch"), page.locator(".cell_input").first
+    assert switch.inner_text() == "code: folded"
+    assert not code.is_visible()
+    switch.click()
+    assert code.is_visible()
+    page.goto(page.url.replace("02_leave_one_out", "01_two_layer_kernel"))
+    assert page.locator(".cell_input").first.is_visible()
+    assert visit("chapters/02_leave_one_out.html").locator(".cell_input").first.is_visible()
 
 
 def test_a_folded_solution_opens(visit):

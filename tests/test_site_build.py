@@ -42,6 +42,7 @@ def book(tmp_path):
     (tmp_path / "chapters").mkdir()
     for name in ("intro.md", "api.md", "status.md", "bibliography.md"):
         (tmp_path / name).write_text(f"# {name}\n")
+    (tmp_path / "intro.md").write_text("# A small book\n\n![Four pixels](data/helpful.png)\n")
     (tmp_path / "references.bib").touch()
     (tmp_path / "_toc.yml").write_text(TOC)
     (tmp_path / "_config.yml").write_text(CONFIG)

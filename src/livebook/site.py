@@ -13,9 +13,8 @@ from . import paths
 from .picture import picture
 
 BOOK = ("_config.yml", "_toc.yml", "references.bib")
-TEXTS = ("intro.md", "claims.md", "api.md", "status.md", "bibliography.md")
 NOTEBOOKS = ("chapters", "report")  # folders of pages that are notebooks
-PICTURES = {  # of the first page
+PICTURES = {  # that the first page may show, as data/NAME.png
     "helpful": ("02_leave_one_out", "fig-helpful"),
     "refits": ("02_leave_one_out", "fig-refits"),
     "retrained": ("16_quiet_truth", "fig-quiet-scatter"),
@@ -41,9 +40,8 @@ def build(root: Path, notebooks: Path) -> Path:
 
 def check(root: Path, notebooks: Path) -> None:
     """Every notebook that ``_toc.yml`` names is there, and every one that is there can be read."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    pages = [Path(chapter["file"]) for part in toc["parts"] for chapter in part["chapters"]]
-    named = [_executed(root, notebooks, page) for page in pages if page.parent.name in NOTEBOOKS]
+    pages = [page for page in contents(root) if page.parent.name in NOTEBOOKS]
+    named = [_executed(root, notebooks, page) for page in pages]
     for path in sorted({*named, *notebooks.glob("*.ipynb")}):
         try:
             nbformat.validate(nbformat.reads(path.read_text(encoding="utf-8"), 4))
@@ -56,16 +54,26 @@ def check(root: Path, notebooks: Path) -> None:
             ) from None
 
 
+def contents(root: Path) -> list[Path]:
+    """The pages that ``_toc.yml`` names, the first one first."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    parts = (part["chapters"] for part in toc["parts"])
+    return [Path(toc["root"]), *(Path(page["file"]) for part in parts for page in part)]
+
+
 def collect(root: Path, notebooks: Path, book: Path) -> None:
     """Put together what Jupyter Book reads: pages, notebooks, and pictures of the first page."""
     for folder in (*NOTEBOOKS, "data"):
         (book / folder).mkdir(parents=True)
-    for name in (*BOOK, *TEXTS):
+    texts = [f"{page}.md" for page in contents(root) if page.parent.name not in NOTEBOOKS]
+    for name in (*BOOK, *texts):
         shutil.copy(root / name, book)
     templates = {path.stem for path in (root / "report").glob("*.md")}
     for path in (*notebooks.glob("*.ipynb"), *_templates(root, notebooks)):
         shutil.copy(path, book / ("report" if path.stem in templates else "chapters"))
-    for name, (chapter, figure) in PICTURES.items():
+    first_page = (root / "intro.md").read_text(encoding="utf-8")
+    wanted = {name: at for name, at in PICTURES.items() if f"data/{name}.png" in first_page}
+    for name, (chapter, figure) in wanted.items():
         shown = picture(notebooks / f"{chapter}.ipynb", figure)
         (book / "data" / f"{name}.png").write_bytes(shown)
 

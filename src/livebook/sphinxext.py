@@ -55,7 +55,7 @@ class PaperMap(SphinxDirective):
         for name, claim in claims().items():
             if picture := claim.get("picture"):
                 page = f"chapters/{claim['chapter']}.ipynb"
-                place = claim["paper"].partition(" (")[0]
+                place = re.sub(r" \((Theorem|Proposition|App).*?\)", "", claim["paper"])
                 links = f"[{word[name]}]({page}) | {{numref}}`{picture}`"
                 rows.append(f"| {place} | **{name}** | {links} |")
         return _parsed(self, rows, "paper-map")
@@ -139,7 +139,7 @@ def _copy_static(app: Sphinx, error: Exception | None) -> None:
     target = Path(app.outdir, "_static", "mathjax")
     shutil.copytree(source / MATHJAX, target / MATHJAX, dirs_exist_ok=True)
     shutil.copy(source / "tex-chtml.js", target)
-    for name in ("book.css", "claims.js"):
+    for name in ("book.css", "book.js"):
         shutil.copy(STATIC / name, Path(app.outdir, "_static"))
 
 
@@ -164,7 +164,7 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("at-a-glance", AtAGlance)
     app.add_directive("status", Status)
     app.add_css_file("book.css")
-    app.add_js_file("claims.js")
+    app.add_js_file("book.js")
     app.connect("autodoc-process-docstring", _formulas)
     app.connect("builder-inited", _number_by_file, priority=900)
     app.connect("config-inited", _use_local_mathjax, priority=900)

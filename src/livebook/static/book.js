@@ -39,3 +39,26 @@ document.addEventListener("DOMContentLoaded", () => {
   table.before(form);
   show();
 });
+
+// Code is shown or folded on the whole site; on a phone it is folded at first.
+document.addEventListener("DOMContentLoaded", () => {
+  const places = document.querySelectorAll(".cell_input");
+  const bar = document.querySelector(".article-header-buttons");
+  if (!places.length || !bar) return;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "btn btn-sm code-switch";
+  const phone = matchMedia("(max-width: 720px)").matches;
+  const put = (state) => {
+    document.documentElement.dataset.code = state;
+    button.textContent = `code: ${state}`;
+    button.setAttribute("aria-pressed", String(state === "shown"));
+  };
+  put(localStorage.getItem("code") ?? (phone ? "folded" : "shown"));
+  button.addEventListener("click", () => {
+    const state = document.documentElement.dataset.code === "shown" ? "folded" : "shown";
+    localStorage.setItem("code", state);
+    put(state);
+  });
+  bar.prepend(button);
+});
