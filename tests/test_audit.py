@@ -292,6 +292,12 @@ def test_predictions_that_say_nothing_accuse_nobody(classes):
     assert not probability.any()
 
 
+def test_one_class_alone_accuses_nobody():
+    probability, rate = wrong_label.of_classes(np.ones((9, 3)), np.full(9, 2))
+    assert rate == 0
+    assert not probability.any()
+
+
 def test_at_most_half_of_the_labels_are_wrong():
     """Predictions that are the opposite of every label are no evidence of flips of all."""
     f, observed, *_ = two_classes(500, 4.0, 0.0, 0.0, seed=4)
@@ -364,12 +370,12 @@ def test_which_labels_are_classes():
     K, y, flipped = caps(200, 0)
     y = torch.where(flipped, -y, y)
     both, c = torch.stack([y, -y], dim=1), torch.stack([y, -y, -torch.ones(200)], dim=1)
-    wide = (y - ni.trust_report(K, y, ridge=0.3).loo_prediction).numpy()[:, None]
+    wide = ni.trust_report(K, y).loo_residual.numpy()[:, None]
     for labels, probability in (
         (y, None), (y[:, None], None), (both, None), (c, None),
         (torch.stack([y, y], dim=1), wrong_label.of_numbers(np.hstack([wide, wide]))[0]),
     ):  # fmt: skip
-        report = ni.trust_report(K, labels, ridge=0.3)
+        report = ni.trust_report(K, labels)
         if probability is None:
             assert report.wrong_label[flipped].mean() > 0.5
         else:

@@ -15,7 +15,7 @@ def of_classes(scores: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, fl
 
     The prediction $g_i \in \mathbb R^c$ was made without the label $y_i$. The model: the true class
     has probability $q_k = \mathrm{softmax}(a g_i + b)_k$, and with probability $\rho$ another class
-    than the true one is written down, each alike. So $y_i$ is observed with probability $L_i = (1 -
+    than the true one is written down, each alike of those that occur. So $y_i$ is observed with probability $L_i = (1 -
     \rho)\, q_{y_i} + \frac{\rho}{c - 1} (1 - q_{y_i})$, and is wrong, given that, with probability
     $\frac{\rho}{c - 1} (1 - q_{y_i}) / L_i$. The numbers $a \ge 0$, $b$ and $0 \le \rho \le
     \frac12$ maximise $\sum_i \log L_i$. Two classes are $g = (f, -f) / 2$, Platt's $s(a f + b)$.
@@ -35,7 +35,11 @@ def of_classes(scores: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, fl
 
     Source: Platt 1999; logistic regression with label noise, Bootkrajang and Kaban 2012.
     """
+    used, observed = np.unique(observed, return_inverse=True)
+    scores = scores[:, used]
     n, c = scores.shape
+    if c == 1:  # no other label is ever written down
+        return np.zeros(n), 0.0
     spread = np.sqrt(((scores - scores.mean(axis=1, keepdims=True)) ** 2).mean())
     if spread == 0:  # nothing is predicted
         spread = 1.0
