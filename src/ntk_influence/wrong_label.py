@@ -14,11 +14,13 @@ def of_classes(scores: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, fl
     r"""Probability that each label of a class is wrong, and the share of wrong labels.
 
     The prediction $g_i \in \mathbb R^c$ was made without the label $y_i$. The model: the true class
-    has probability $q_k = \mathrm{softmax}(a g_i + b)_k$, and with probability $\rho$ another class
-    than the true one is written down, each alike of those that occur. So $y_i$ is observed with probability $L_i = (1 -
-    \rho)\, q_{y_i} + \frac{\rho}{c - 1} (1 - q_{y_i})$, and is wrong, given that, with probability
-    $\frac{\rho}{c - 1} (1 - q_{y_i}) / L_i$. The numbers $a \ge 0$, $b$ and $0 \le \rho \le
-    \frac12$ maximise $\sum_i \log L_i$. Two classes are $g = (f, -f) / 2$, Platt's $s(a f + b)$.
+    has probability $q_k = \mathrm{softmax}(a g_i + b)_k$, and with probability $\rho$ another of
+    the classes that occur is written down, each alike. So $y_i$ is observed with probability $L_i =
+    (1 - \rho)\, q_{y_i} + \frac{\rho}{c - 1} (1 - q_{y_i})$, and is wrong, given that, with
+    probability $\frac{\rho}{c - 1} (1 - q_{y_i}) / L_i$. The numbers $a \ge 0$, $b$ and $0 \le
+    \rho \le \frac12$ maximise $\sum_i \log L_i$. Two classes are $g = (f, -f) / 2$, Platt's
+    $s(a f + b)$. Where most predictions are equally sure, the maximum can be at $\rho = 0$: a flip
+    and a lack of slope then look alike.
 
     Where the predictions separate the classes, $a$ would grow without bound. It stops where the
     odds of the first to the second class are $(n + 1)^2$ at the median point: n points cannot
