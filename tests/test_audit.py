@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from problems import Problem, make_problem, unit_rows
+from scipy.optimize import minimize
 from scipy.special import expit, softmax
+from scipy.stats import norm
 from torch.testing import assert_close
 
 import ntk_influence as ni
@@ -298,6 +300,55 @@ def test_one_class_alone_accuses_nobody():
     assert not probability.any()
 
 
+def test_predictions_that_are_the_opposite_of_the_labels_are_not_believed():
+    """With a slope below zero they would be, and their flips would be found."""
+    f, observed, *_ = two_classes(500, 4.0, 0.0, 0.2, seed=4)
+    probability, rate = wrong_label.of_classes(np.stack([f, -f], axis=1) / 2, observed)
+    assert rate == 0
+    assert not probability.any()
+
+
+def best_by_grid(likelihood, starts, bounds):
+    """The maximum by a method that asks for no derivative."""
+    options = {"maxiter": 20_000, "maxfev": 20_000, "xatol": 1e-7, "fatol": 1e-12}
+    how = {"method": "Nelder-Mead", "bounds": bounds, "options": options}
+    found = [minimize(lambda t: -likelihood(t), start, **how) for start in starts]
+    return min(found, key=lambda fit: fit.fun).x
+
+
+@pytest.mark.parametrize("rho", [0.05, 0.25])
+def test_two_classes_have_the_greatest_likelihood(rho):
+    f, observed, *_ = two_classes(600, 4.0, 0.7, rho, seed=7)
+    z = 2 * observed - 1
+
+    def likelihood(t):
+        return np.log(t[2] + (1 - 2 * t[2]) * expit(z * (t[0] * f + t[1]))).sum()
+
+    starts, bounds = ([2.0, 0.0, 0.1], [6.0, 0.5, 0.3]), [(0, 50), (-20, 20), (0, 0.5)]
+    a, b, best = best_by_grid(likelihood, starts, bounds)
+    found, rate = wrong_label.of_classes(np.stack([-f, f], axis=1) / 2, observed)
+    q = expit(z * (a * f + b))
+    assert rate == pytest.approx(best, abs=1e-4)
+    assert found == pytest.approx(best * (1 - q) / (best + (1 - 2 * best) * q), abs=1e-3)
+
+
+def test_numbers_have_the_greatest_likelihood():
+    rng = np.random.default_rng(8)
+    r = rng.normal(size=600) * np.where(rng.random(600) < 0.15, 4.0, 1.0)
+
+    def parts(t):
+        return [(w, norm(scale=s).pdf(r)) for w, s in ((1 - t[2], t[0]), (t[2], t[0] + t[1]))]
+
+    def likelihood(t):
+        return np.log(sum(w * density for w, density in parts(t))).sum()
+
+    best = best_by_grid(likelihood, ([1.0, 2.0, 0.2],), [(0.1, 9), (0, 9), (1e-6, 0.5)])
+    found, rate = wrong_label.of_numbers(r[:, None])
+    (w, narrow), (v, wide) = parts(best)
+    assert rate == pytest.approx(best[2], abs=1e-3)
+    assert found == pytest.approx(v * wide / (v * wide + w * narrow), abs=1e-2)
+
+
 def test_at_most_half_of_the_labels_are_wrong():
     """Predictions that are the opposite of every label are no evidence of flips of all."""
     f, observed, *_ = two_classes(500, 4.0, 0.0, 0.0, seed=4)
@@ -430,6 +481,12 @@ def matches_greedy(problem: Problem, size: int, t: int = 0) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_group_is_built_of_the_best_steps(outputs, seed):
     matches_greedy(make_problem(n=10, outputs=outputs, ridge=0.2, seed=seed), 5)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_group_of_points_that_depend_on_one_another_is_built_of_the_best_steps(seed):
+    """Near copies at a small ridge: what is left of a point changes with each removal."""
+    matches_greedy(make_problem(n=10, copies=4, dim=2, ridge=0.05, seed=seed), 7)
 
 
 def test_a_group_of_digits_is_built_of_the_best_steps(digits):
