@@ -86,8 +86,9 @@ def trust_report(
 
     The residual of a point that was left out is $y_i - f^{\setminus i}(x_i) = \alpha_i / P_{ii}$.
     Labels of two values, and columns of which each row has one entry of the larger of two values,
-    are classes: `wrong_label` is the posterior of a flipped label in a mixture of $1 - \rho$ parts
-    softmax of the leave-one-out prediction and $\rho$ parts of its flips. Other labels are numbers:
+    are classes: `wrong_label` is the posterior of a flipped label, for two classes by where the
+    leave-one-out predictions of each lie, for several in a mixture of $1 - \rho$ parts softmax of
+    the leave-one-out prediction and $\rho$ parts of its flips. Other labels are numbers:
     the residuals are a mixture of two normals, of which the wider is called wrong.
 
     Parameters
@@ -109,6 +110,7 @@ def trust_report(
         eigenvalue or without a positive one.
 
     Source: leave-one-out, Allen 1974 and Zhang and Zhang 2022, Eq. (9); wrong labels, Platt 1999,
+    Lawrence and Scholkopf 2001,
     Bootkrajang and Kaban 2012, Tukey 1960; the posterior on exact leave-one-out values is ours.
     """
     K, y, given = check_problem(K, y, 0.0 if ridge is None else ridge)
@@ -224,9 +226,10 @@ def _wrong(y: Tensor, missed: Tensor) -> tuple[Float[Tensor, "n"], float]:
     if observed is None:
         residuals = missed.double().cpu().numpy().reshape(len(y), -1)
         wrong, rate = wrong_label.of_numbers(residuals)
+    elif f.shape[1] == 1:
+        wrong, rate = wrong_label.of_two_classes(f[:, 0], observed)
     else:
-        scores = np.hstack([-f, f]) / 2 if f.shape[1] == 1 else f
-        wrong, rate = wrong_label.of_classes(scores, observed)
+        wrong, rate = wrong_label.of_classes(f, observed)
     return torch.from_numpy(wrong).to(y), rate
 
 
