@@ -22,10 +22,12 @@ from ntk_influence import (
     leave_one_out,
     loo_influence,
     loo_influence_at,
+    most_influential_group,
     predict_at,
     relu_ntk,
     retrain_without,
     train,
+    trust_report,
 )
 
 pytestmark = pytest.mark.usefixtures("without_annotations")
@@ -103,6 +105,24 @@ TAKES_A_TENSOR = {
     "finite_width ihvp_influence X_test": ("X_test", Z, lambda bad: ihvp(X_test=bad)),
     "finite_width ihvp_influence y_test": ("y_test", y_test, lambda bad: ihvp(y_test=bad)),
     "finite_width leverage X": ("X", X, lambda bad: finite_width.leverage(NETWORK, bad, 0.1)),
+    "trust_report K": ("K", K, lambda bad: trust_report(bad, y)),
+    "trust_report y": ("y", y, lambda bad: trust_report(K, bad)),
+    "trust_report X": ("X", X, lambda bad: trust_report(K, y, X=bad)),
+    "trust_report k_test": (
+        "k_test",
+        k_test,
+        lambda bad: trust_report(K, y, k_test=bad, y_test=y_test),
+    ),
+    "trust_report y_test": (
+        "y_test",
+        y_test,
+        lambda bad: trust_report(K, y, k_test=k_test, y_test=bad),
+    ),
+    "most_influential_group k_test_row": (
+        "k_test_row",
+        k_test[0],
+        lambda bad: most_influential_group(MODEL, bad, 2),
+    ),
     "complexity K": ("K", K, lambda bad: complexity(bad, y)),
     "complexity y": ("y", y, lambda bad: complexity(K, bad)),
     "loo_influence_at K": ("K", K, lambda bad: at(K=bad)),
@@ -114,10 +134,16 @@ TAKES_A_TENSOR = {
     "network ntk X": ("X", X, lambda bad: NETWORK.ntk(bad)),
     "network ntk Z": ("Z", Z, lambda bad: NETWORK.ntk(X, bad)),
 }
-# Leaving Z out is no mistake.
-WITHOUT_Z = {"relu_ntk Z", "network ntk Z"}
+# Leaving these out is no mistake.
+WITHOUT_Z = {"relu_ntk Z", "network ntk Z", "trust_report X"}
 # The dtype of the others has to be that of these.
-COMES_FIRST = {"relu_ntk X", "fit_kernel_ridge K", "complexity K", "loo_influence_at K"}
+COMES_FIRST = {
+    "relu_ntk X",
+    "fit_kernel_ridge K",
+    "complexity K",
+    "loo_influence_at K",
+    "trust_report K",
+}
 
 
 @pytest.mark.parametrize("spoil", NOT_A_TENSOR_OF_FLOATS, ids=lambda spoil: spoil[2])
@@ -244,6 +270,41 @@ BAD_VALUES = {
         "'norm'",
     ),
     "complexity with a negative ridge": (lambda: complexity(K, y, -0.1), "ridge", ">= 0", "-0.1"),
+    "a report with a negative ridge": (lambda: trust_report(K, y, ridge=-1), "ridge", ">= 0", "-1"),
+    "a report on one point": (lambda: trust_report(K[:1, :1], y[:1]), "K", "two points", "1"),
+    "a report on a kernel of zeros": (lambda: trust_report(0 * K, y), "K", "positive eig", "0.0"),
+    "a report on a kernel with a negative eigenvalue": (
+        lambda: trust_report(K - 0.3 * torch.eye(6).double(), y, ridge=1.0),
+        "K",
+        "no negative eigenvalue",
+        "-",
+    ),
+    "a report with too few inputs": (lambda: trust_report(K, y, X=X[:5]), "X", "6 rows", "(5, 4)"),
+    "a report with a transposed test kernel": (
+        lambda: trust_report(K, y, k_test=k_test.T, y_test=y_test),
+        "k_test",
+        "(transpose it?)",
+        "(6, 3)",
+    ),
+    "no model for the most influential group": (
+        lambda: most_influential_group(None, k_test[0], 2),
+        "model",
+        "Ridge",
+        "None",
+    ),
+    "the row of a test point with too few entries": (
+        lambda: most_influential_group(MODEL, k_test[0, :5], 2),
+        "k_test_row",
+        "shape (6,)",
+        "(5,)",
+    ),
+    "a group of none": (lambda: most_influential_group(MODEL, k_test[0], 0), "size", ">= 1", "0"),
+    "a group of more than all": (
+        lambda: most_influential_group(MODEL, k_test[0], 7),
+        "size",
+        "from 1 to 6",
+        "7",
+    ),
     "no times": (lambda: at([]), "times", "at least one", "none"),
     "a time for times": (lambda: at(1.0), "times", "a sequence", "1.0"),
     "times as text": (lambda: at("12"), "times", "a sequence", "'12'"),

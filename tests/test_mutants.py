@@ -26,6 +26,8 @@ MODULES = sorted(path.stem for path in (TESTS / "mutants").glob("*.txt"))
 TESTED_WITH = {
     "_check": ["bad_input", "numbers", "surroundings"],
     "contour": ["flow", "bad_input"],
+    "groups": ["audit"],
+    "wrong_label": ["audit"],
     "descent": ["descent", "training", "retraining"],
     "training": ["training", "retraining"],
     "ridge": ["ridge", "precision", "bad_input"],

@@ -48,6 +48,7 @@ def same(results: list) -> None:
 
 INTEGER_ARGUMENTS = {
     "group": lambda i: ni.leave_group_out(MODEL, PROBLEM.k_test, [i, 0]),
+    "size of a group": lambda k: ni.most_influential_group(MODEL, PROBLEM.k_test[0], k).indices,
     "n_train": lambda n: datasets.load("mnist-5k-7v9", n, 4).index,
     "n_test": lambda n: datasets.load("mnist-5k-7v9", 4, n).index_test,
     "seed of data": lambda n: datasets.load("mnist-5k-7v9", 4, 4, seed=n).index,
@@ -73,6 +74,7 @@ INTEGER_ARGUMENTS = {
 REAL_ARGUMENTS = {
     "ridge": lambda x: ni.fit_kernel_ridge(PROBLEM.K, PROBLEM.y, x).dual,
     "ridge of a complexity": lambda x: ni.complexity(PROBLEM.K, PROBLEM.y, x),
+    "ridge of a report": lambda x: ni.trust_report(PROBLEM.K, PROBLEM.y, ridge=x).helpful,
     "ridge over time": lambda x: ni.predict_at([1.0], PROBLEM.K, PROBLEM.y, x, PROBLEM.k_test),
     "times": lambda x: ni.predict_at([x], PROBLEM.K, PROBLEM.y, 1.0, PROBLEM.k_test),
     "step over time": lambda x: ni.predict_at(
@@ -137,7 +139,8 @@ BEYOND = [10**400, -(10**400), Fraction(10**400), np.longdouble("1e400"), np.inf
 @pytest.mark.parametrize("value", [*WRONG, *BEYOND], ids=lambda value: repr(value)[:20])
 @pytest.mark.parametrize("argument", REAL_ARGUMENTS)
 def test_what_is_no_number_is_refused_in_one_short_sentence(argument, value):
-    allowed = {"times": np.inf, "step": None, "step over time": None}  # the end; the default
+    left_out = ("step", "step over time", "ridge of a report")
+    allowed = {"times": np.inf} | dict.fromkeys(left_out)  # the end; the defaults
     tensor_of_gaps = argument == "C and gaps" and isinstance(value, torch.Tensor)
     if tensor_of_gaps or (argument in allowed and value is allowed[argument]):
         return

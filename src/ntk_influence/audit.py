@@ -14,6 +14,7 @@ from .ridge import KernelRidge, check_problem, fit_kernel_ridge
 
 RIDGES = 41
 PROBABLE, POSSIBLE = 0.5, 0.1  # of a wrong label
+OTHER = ", which has another label"
 ALONE = 0.9  # leverage from which a residual is ten times too small
 
 
@@ -85,8 +86,9 @@ def trust_report(
 
     The residual of a point that was left out is $y_i - f^{\setminus i}(x_i) = \alpha_i / P_{ii}$.
     Labels of two values, and columns of which each row has one entry of the larger of two values,
-    are classes: `wrong_label` is the posterior of a flipped label in a mixture of $1 - \rho$ parts
-    softmax of the leave-one-out prediction and $\rho$ parts of its flips. Other labels are numbers:
+    are classes: `wrong_label` is the posterior of a flipped label, for two classes by where the
+    leave-one-out predictions of each lie, for several in a mixture of $1 - \rho$ parts softmax of
+    the leave-one-out prediction and $\rho$ parts of its flips. Other labels are numbers:
     the residuals are a mixture of two normals, of which the wider is called wrong.
 
     Parameters
@@ -97,7 +99,7 @@ def trust_report(
         The path has 41 ridges on a logarithmic scale. It ends at the trace of K, which is not below
         any eigenvalue: there no direction is fitted by more than one half. It begins at 1e-8 times
         the mean diagonal, or where rounding allows $K + \lambda I$ to be inverted safely.
-    X : (n, d) inputs, by which duplicates are told: equal rows.
+    X : (n, d) inputs, by which duplicates are told (equal rows).
     k_test : (n_test, n) kernel between test points (rows) and training points (columns).
     y_test : (n_test,) or (n_test, c) labels of the test points.
 
@@ -105,23 +107,22 @@ def trust_report(
     ------
     ValueError
         As `fit_kernel_ridge` and `loo_influence`; a single point, a kernel with a negative
-        eigenvalue or without a positive one; test kernel or test labels alone.
+        eigenvalue or without a positive one.
 
     Source: leave-one-out, Allen 1974 and Zhang and Zhang 2022, Eq. (9); wrong labels, Platt 1999,
+    Lawrence and Scholkopf 2001,
     Bootkrajang and Kaban 2012, Tukey 1960; the posterior on exact leave-one-out values is ours.
     """
     K, y, given = check_problem(K, y, 0.0 if ridge is None else ridge)
     K, y, n = K.detach(), y.detach(), len(K)
     _check.require(n >= 2, "K", "at least two points", n)
-    both = (k_test is None) == (y_test is None)
-    _check.require(both, "y_test", "test labels together with k_test", "one of them alone")
     _check.fits("K", "the report", 6 * 8 * K.numel(), K.device)
     X = _inputs(X, K)
     ridges, errors = _path(K, y)
     ridge = float(ridges[errors.argmin()]) if ridge is None else given
     model = fit_kernel_ridge(K, y, ridge)
     missed = (model.dual.reshape(n, -1) / model.inverse.diagonal()[:, None]).reshape(y.shape)
-    if k_test is None:
+    if k_test is None and y_test is None:
         helpful, harmful = _among_themselves(model)
     else:
         influence = loo_influence(model, k_test, y_test)
@@ -130,27 +131,24 @@ def trust_report(
     wrong, rate = _wrong(y, missed)
     left = model.one_minus_leverage
     square = missed.reshape(n, -1).square().sum(dim=1)
-    report = {
-        "leverage": model.leverage,
-        "wrong_label": wrong,
-        "nearest": nearest,
-        "duplicate_of": duplicate_of,
-    }
     return TrustReport(
         ridge=ridge,
         ridges=ridges.to(K.dtype),
         loo_errors=errors.to(K.dtype),
+        leverage=model.leverage,
         loo_prediction=y - missed,
         loo_residual=missed if y.ndim == 1 else square.sqrt(),
+        wrong_label=wrong,
         too_small_by=1 / left,
         complexity=complexity(K, y, ridge),
         self_influence=square * (1 - left) * (1 + left) / 2,
         helpful=helpful,
         harmful=harmful,
+        nearest=nearest,
         distance=distance,
+        duplicate_of=duplicate_of,
         noise_rate=rate,
-        verdict=_in_words(y, **report),
-        **report,
+        verdict=_in_words(y, model.leverage, wrong, duplicate_of),
     )
 
 
@@ -228,9 +226,10 @@ def _wrong(y: Tensor, missed: Tensor) -> tuple[Float[Tensor, "n"], float]:
     if observed is None:
         residuals = missed.double().cpu().numpy().reshape(len(y), -1)
         wrong, rate = wrong_label.of_numbers(residuals)
+    elif f.shape[1] == 1:
+        wrong, rate = wrong_label.of_two_classes(f[:, 0], observed)
     else:
-        scores = np.hstack([-f, f]) / 2 if f.shape[1] == 1 else f
-        wrong, rate = wrong_label.of_classes(scores, observed)
+        wrong, rate = wrong_label.of_classes(f, observed)
     return torch.from_numpy(wrong).to(y), rate
 
 
@@ -246,21 +245,18 @@ def _classes(y: Tensor) -> np.ndarray | None:
     return larger.long().argmax(dim=1).cpu().numpy() if one else None
 
 
-def _in_words(
-    y: Tensor, leverage: Tensor, wrong_label: Tensor, nearest: Tensor, duplicate_of: Tensor
-) -> tuple[str, ...]:
+def _in_words(y: Tensor, leverage: Tensor, wrong: Tensor, duplicate_of: Tensor) -> tuple[str, ...]:
     """What to think of each point."""
     words = []
-    for i, (h, wrong, j) in enumerate(
-        zip(leverage.tolist(), wrong_label.tolist(), duplicate_of.tolist(), strict=True)
-    ):
+    columns = (column.tolist() for column in (leverage, wrong, duplicate_of))
+    for i, (h, probability, j) in enumerate(zip(*columns, strict=True)):
         found = []
-        if wrong >= POSSIBLE:
-            found.append(f"label {'probably' if wrong >= PROBABLE else 'possibly'} wrong")
+        if probability >= POSSIBLE:
+            degree = "probably" if probability >= PROBABLE else "possibly"
+            found.append(f"label {degree} wrong")
         if j >= 0:
-            other = "" if torch.equal(y[i], y[j]) else ", which has another label"
-            found.append(f"copy of point {j}{other}")
+            found.append(f"copy of point {j}" + (OTHER if not torch.equal(y[i], y[j]) else ""))
         if h >= ALONE:
-            found.append("without neighbours: its label decides its own prediction")
-        words.append("; ".join(found) or "nothing to see")
+            found.append("alone: its own label decides what is fitted there")
+        words.append("; ".join(found) or "no finding")
     return tuple(words)
