@@ -11,7 +11,7 @@ from livebook.ledger import KINDS, WORDS, Verdict, claims, published
 from livebook.paths import CHAPTERS
 
 PAPER = [
-    *(f"eq-{number}" for number in (4, 6, 9, 13, 15, 19, 20)),
+    *(f"eq-{number}" for number in (4, 6, 9, 13, 15, 17, 19, 20)),
     *(f"lemma-{number}" for number in range(1, 5)),
     *(f"thm-{number}" for number in range(1, 5)),
     *("prop-1", "prop-2", "table-1"),

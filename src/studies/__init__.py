@@ -20,7 +20,16 @@ from .images import (
     tenths,
     thumbnail,
 )
-from .lazy import flow, gradient, in_their_span, law, root_mean_square, vacuous
+from .lazy import (
+    flow,
+    gradient,
+    in_their_span,
+    law,
+    linearised_flow,
+    over_the_bounds,
+    root_mean_square,
+    vacuous,
+)
 from .measures import (
     agreement,
     largest_error,
@@ -83,6 +92,7 @@ __all__ = [
     "largest_error",
     "law",
     "lead_of_ends",
+    "linearised_flow",
     "linearised_model",
     "live_beside_recorded",
     "mean_and_error",
@@ -92,6 +102,7 @@ __all__ = [
     "numbers_beside",
     "odds_within",
     "offset_model",
+    "over_the_bounds",
     "per_test_point",
     "problem",
     "refit_without",
