@@ -13,7 +13,7 @@ from . import paths
 from .picture import picture
 
 BOOK = ("_config.yml", "_toc.yml", "references.bib")
-TEXTS = ("intro.md", "api.md", "status.md", "bibliography.md")
+TEXTS = ("intro.md", "guide.md", "api.md", "status.md", "bibliography.md")
 PICTURE = ("02_leave_one_out.ipynb", "fig-helpful", "helpful.png")
 
 
