@@ -50,7 +50,8 @@ def _training(record: dict) -> Iterator[tuple[str, str, str]]:
         yield f"{what}, {name}", at, where
     errors = [sum(run["error"] for run in kinks[k]) / len(kinks[k]) for k in ("ReLU", "smoothed")]
     large = f"{errors[0]:.2f} with ReLU, {errors[1]:.2f} with smoothed kinks"
-    yield f"relative error of corrected IHVP in trained networks, {name}", large, where
+    what = f"relative error of corrected IHVP in trained networks, {name}, ridge {ridges[0]:g}"
+    yield what, large, where
 
 
 def _damping(record: dict) -> Iterator[tuple[str, str, str]]:
