@@ -40,7 +40,7 @@ def notebook(path: Path, *cells: nbformat.NotebookNode, title: str = "# A chapte
 def book(tmp_path):
     """A small book with what the real one has."""
     (tmp_path / "chapters").mkdir()
-    for name in ("intro.md", "api.md", "status.md", "bibliography.md"):
+    for name in ("intro.md", "guide.md", "api.md", "status.md", "bibliography.md"):
         (tmp_path / name).write_text(f"# {name}\n")
     (tmp_path / "intro.md").write_text("# A small book\n\n![Four pixels](data/helpful.png)\n")
     (tmp_path / "references.bib").touch()

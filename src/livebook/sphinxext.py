@@ -1,4 +1,4 @@
-"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, five directives."""
+"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, six directives."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
-from . import status, times
+from . import sizes, status, times
 from .ledger import KINDS, WORDS, claims, published
 
 MATHJAX = Path("output", "chtml", "fonts", "woff-v2")
@@ -83,6 +83,13 @@ class Status(SphinxDirective):
         return _parsed(self, status.tables(), "status")
 
 
+class Sizes(SphinxDirective):
+    """How large the effects are that the guide warns of."""
+
+    def run(self) -> list[nodes.Node]:
+        return _parsed(self, sizes.table(), "sizes")
+
+
 def _words(directive: SphinxDirective) -> dict[str, str]:
     """The word of each claim's verdict; one that no chapter judges is not tested."""
     notebooks = sorted(Path(directive.env.srcdir, "chapters").glob("*.ipynb"))
@@ -119,11 +126,16 @@ def _number_by_file(app: Sphinx) -> None:
         changed = by_order(collector, env)
         for document, numbers in env.toc_secnumbers.items():
             file = re.match(r"\d+", Path(document).name)
-            if file:
+            nodes_of = (env.titles[document], *env.tocs[document].findall(nodes.reference))
+            if not file:  # a page of a numbered part that is no chapter
+                numbers.update(dict.fromkeys(numbers))
+                for node in nodes_of:
+                    node.attributes.pop("secnumber", None)
+            else:
                 first = int(file[0])
                 for anchor, number in numbers.items():
                     numbers[anchor] = number and (first, *number[1:])
-                for node in (env.titles[document], *env.tocs[document].findall(nodes.reference)):
+                for node in nodes_of:
                     if node.get("secnumber"):
                         node["secnumber"] = [first, *node["secnumber"][1:]]
         return changed
@@ -163,6 +175,7 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("paper-map", PaperMap)
     app.add_directive("at-a-glance", AtAGlance)
     app.add_directive("status", Status)
+    app.add_directive("sizes", Sizes)
     app.add_css_file("book.css")
     app.add_js_file("book.js")
     app.connect("autodoc-process-docstring", _formulas)

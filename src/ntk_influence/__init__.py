@@ -4,7 +4,7 @@ Influence matrices are ``(n_train, n_test)``. Positive means that removing the t
 raises the test loss: the point is helpful. Losses are sums of halves of squares, never means.
 """
 
-from . import bounds, datasets, finite_width
+from . import bounds, conventions, datasets, finite_width
 from .audit import TrustReport, trust_report
 from .complexity import complexity
 from .contour import Contour, contour
@@ -34,6 +34,7 @@ __all__ = [
     "bounds",
     "complexity",
     "contour",
+    "conventions",
     "datasets",
     "empirical_ntk",
     "finite_width",
