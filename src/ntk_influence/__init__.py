@@ -7,6 +7,7 @@ raises the test loss: the point is helpful. Losses are sums of halves of squares
 from . import bounds, datasets, finite_width
 from .complexity import complexity
 from .contour import Contour, contour
+from .deep_kernels import conv_ntk, deep_ntk
 from .descent import Descent, Step, TrainingError
 from .flow import KernelFlow, fit_kernel_flow, leave_one_out_at, loo_influence_at, predict_at
 from .influence import ihvp_influence, leave_group_out, leave_one_out, loo_influence
@@ -29,7 +30,9 @@ __all__ = [
     "bounds",
     "complexity",
     "contour",
+    "conv_ntk",
     "datasets",
+    "deep_ntk",
     "finite_width",
     "fit_kernel_flow",
     "fit_kernel_ridge",
