@@ -96,6 +96,17 @@ def test_copies_among_the_points_give_the_diagonal():
     assert (K.diagonal(4) == 2).all()
 
 
+def test_points_at_a_tiny_angle_stay_apart():
+    angle = 1e-5
+    X = torch.tensor([[1.0, 0.0], [math.cos(angle), math.sin(angle)]], dtype=torch.float64)
+    k0, k1 = kappa(X[1, 0].item())
+    expected = (X[1, 0].item() * k0 + k1) / 2
+    # An arccosine keeps the angle to eps / angle = 2e-11.
+    assert deep_ntk(X, depth=1)[0, 1].item() == pytest.approx(expected, abs=1e-10)
+    K = conv_ntk(X[:, None, None], depth=1, kernel_size=1)
+    assert K[0, 1].item() == pytest.approx(expected, abs=1e-10)
+
+
 def test_opposite_points_meet_again_in_the_second_layer():
     """cos = -1, 0, 1/pi: they are as orthogonal points one layer before."""
     X = unit_rows(4, 6)
@@ -258,11 +269,11 @@ def test_the_kernel_does_not_depend_on_the_blocks(pairs):
 
 
 def test_gradients_of_images_are_those_of_finite_differences():
-    V, V2 = (torch.randn(n, 8, generator=torch.Generator().manual_seed(n)).double() for n in (2, 1))
+    V, V2 = (torch.randn(n, 4, generator=torch.Generator().manual_seed(n)).double() for n in (2, 1))
 
     def of(V, V2):
-        images, other = (normalize(v).reshape(-1, 2, 2, 2) for v in (V, V2))
-        how = {"depth": 2, "kernel_size": 3, "memory": deep_kernels.ARRAYS * 4 * 8}
+        images, other = (normalize(v).reshape(-1, 1, 2, 2) for v in (V, V2))
+        how = {"depth": 2, "kernel_size": 3, "memory": deep_kernels.ARRAYS * 2 * 8}
         return conv_ntk(images, **how), conv_ntk(images, other, **how)
 
     assert gradcheck(of, [V.requires_grad_(), V2.requires_grad_()])
@@ -278,6 +289,14 @@ def test_equal_images_and_windows_of_zeros_have_a_finite_gradient():
 
 
 # Both
+
+
+@pytest.mark.parametrize("window", [2, 4, 9, 11])
+def test_windows_without_a_centre_or_beyond_the_image_are_refused(window):
+    expected = rf"^kernel_size: expected an odd integer of at most 7 .* 3 x 4, got {window}$"
+    with pytest.raises(ValueError, match=expected):
+        conv_ntk(pictures(2, 3, 4), depth=1, kernel_size=window)
+    conv_ntk(pictures(2, 3, 4), depth=1, kernel_size=7)
 
 
 def test_single_precision_works_and_stays_single_and_arguments_are_left_alone():

@@ -205,9 +205,10 @@ def _arc_cosine(
     cosine: Float[Tensor, "*pairs"],
 ) -> tuple[Float[Tensor, "*pairs"], Float[Tensor, "*pairs"]]:
     r"""$\kappa_0$ and $\kappa_1$ of a cosine; both are exactly 1 at 1 and 0 at -1."""
+    cosine = _snapped(cosine)
     both_active = (math.pi - torch.arccos(cosine)) / math.pi
     sine = ((1 - cosine) * (1 + cosine)).sqrt()
-    return both_active, _snapped(both_active * cosine + sine / math.pi)
+    return both_active, both_active * cosine + sine / math.pi
 
 
 def _snapped(cosine: Float[Tensor, "*pairs"]) -> Float[Tensor, "*pairs"]:
@@ -271,7 +272,6 @@ def _conv_block(
         covariance = _box(after, window)
         tangent = covariance + _box(tangent, window)
         scale = products(s_left, s_right)
-        cosine = _snapped(covariance / scale.masked_fill(scale == 0, 1))
-        slopes, expected = _arc_cosine(cosine)
+        slopes, expected = _arc_cosine(covariance / scale.masked_fill(scale == 0, 1))
         after, tangent = scale * expected, slopes * tangent
     return (after + tangent).mean(dim=(-2, -1)) / 2
