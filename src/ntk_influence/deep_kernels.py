@@ -31,15 +31,19 @@ def deep_ntk(
     \frac12$, and the output has variance one half at any depth. With one hidden layer this is the
     network of equation (1).
 
-    In the limit of width, $\mathbb E[u^l(x)\,u^l(z)] = \rho_l$ with $\rho_1 = x^\top z$ and
-    $\rho_{l+1} = \kappa_1(\rho_l)$, where with $\theta = \arccos \rho$
+    In the limit of width $\mathbb E[u^l(x)\,u^l(z)] = \rho_l$, with $\rho_1 = x^\top z$ and
+    $\rho_{l+1} = \kappa_1(\rho_l)$. For a pair $(u, v)$ of variances one and covariance $\rho =
+    \cos\theta$
 
-    $$\kappa_0(\rho) = 2\,\mathbb E\,\sigma'(u)\,\sigma'(v) = \frac{\pi - \theta}{\pi}, \qquad
-    \kappa_1(\rho) = 2\,\mathbb E\,\sigma(u)\,\sigma(v) = \frac{\sin\theta + (\pi - \theta)\,\rho}
-    {\pi}.$$
+    .. math::
 
-    The weights of layer $l + 1$ have the gradients $\kappa_1(\rho_l)$ of their own, and through
-    them come those of the layers below, times $\kappa_0(\rho_l)$. From $\Theta_1 = \rho_1$,
+        \kappa_0(\rho) &= 2\,\mathbb E\,\sigma'(u)\,\sigma'(v) = \frac{\pi - \theta}{\pi}, \\
+        \kappa_1(\rho) &= 2\,\mathbb E\,\sigma(u)\,\sigma(v)
+        = \frac{\sin\theta + (\pi - \theta)\,\rho}{\pi}.
+
+    The gradients by the weights of layer $l + 1$ have the product $\kappa_1(\rho_l)$; those by the
+    weights below reach it through the kink, which multiplies by $\kappa_0(\rho_l)$. From $\Theta_1
+    = \rho_1$,
 
     - all layers, read-out $a$ included: $\Theta_{l+1} = \kappa_0(\rho_l)\,\Theta_l + \rho_{l+1}$,
     - the first alone: $\Theta_{l+1} = \kappa_0(\rho_l)\,\Theta_l$, a product of $L$ factors,
@@ -47,11 +51,11 @@ def deep_ntk(
     and the kernel is $\frac12 \Theta_{L+1}$. On the diagonal it is exactly $(L + 1) / 2$ and
     $\frac12$. With ``depth=1, train="first"`` it is `relu_ntk`, to the last bit.
 
-    **The two are not multiples of each other.** At depth one all layers add $\frac12 \kappa_1$ to
-    equation (4), which doubles the diagonal, but not the rest. A ridge that suits one does not suit
-    the other, and a library that trains all layers does not compute (4). Another variance of the
-    weights of a layer only multiplies the kernel: with one half of it at each of the $L - 1$ layers
-    between the first and the read-out it is $2^{1-L}$ times this one.
+    **The two are not multiples of each other.** At depth one the read-out adds $\frac12 \kappa_1$
+    to equation (4), which doubles the diagonal, but not the rest: a ridge that suits one does not
+    suit the other, and a library that trains all layers does not compute (4). Another factor
+    in front of a layer, though, multiplies both kernels by its square: without the $\sqrt 2$ of the
+    $L - 1$ layers between the first and the read-out they are $2^{1-L}$ times these.
 
     Pairs whose cosine differs from 1 by rounding only count as equal, as in `relu_ntk`. Derivatives
     pass through; between equal or opposite points, where there is none, they are 0.
@@ -74,8 +78,7 @@ def deep_ntk(
         is no positive integer, another word than those two, a kernel that does not fit into the
         memory.
 
-    Source: Cho and Saul 2009; Jacot, Gabriel and Hongler 2018; Arora et al. 2019. Zhang and Zhang
-    2022, Eq. (4), is the case of one hidden layer.
+    Source: Cho and Saul 2009; Jacot, Gabriel and Hongler 2018; Arora et al. 2019.
     """
     depth = _check.integer("depth", depth)
     known = isinstance(train, str) and train in TRAINED
@@ -115,10 +118,12 @@ def conv_ntk(
     the image, and then a fully connected read-out of all $h w$ positions. At position $p$ and
     channel $r$, with $\delta$ running through the window,
 
-    $$u^1_r(p) = \frac{\sqrt{hw}}{k} \sum_{\delta, j} W^1_{r j \delta}\, x_j(p + \delta), \quad
-    u^{l+1}_r(p) = \frac{\sqrt 2}{k \sqrt m} \sum_{\delta, j} W^{l+1}_{r j \delta}\,
-    \sigma(u^l_j(p + \delta)), \quad
-    f(x) = \frac{1}{\sqrt{m h w}} \sum_{p, r} a_{p r}\,\sigma(u^L_r(p)).$$
+    .. math::
+
+        u^1_r(p) &= \frac{\sqrt{hw}}{k} \sum_{\delta, j} W^1_{r j \delta}\, x_j(p + \delta), \\
+        u^{l+1}_r(p) &= \frac{\sqrt 2}{k \sqrt m} \sum_{\delta, j} W^{l+1}_{r j \delta}\,
+        \sigma(u^l_j(p + \delta)), \\
+        f(x) &= \frac{1}{\sqrt{m h w}} \sum_{p, r} a_{p r}\,\sigma(u^L_r(p)).
 
     All weights are $N(0, 1)$ and trained, without biases (NTK parametrisation). An image has norm
     one, over all pixels and channels: its pixels have the mean square $1 / hw$, and but for
@@ -129,19 +134,20 @@ def conv_ntk(
     of *equal* positions enter. With $B$, the mean over the window with zeros outside of the image,
     and $\rho_l = \Sigma_l / (s_l(x)\,s_l(z))$, where $s_l(x)^2$ is $\Sigma_l$ of $x$ with itself,
 
-    $$\Sigma_1 = \Theta_1 = hw\,B\Bigl[\sum_j x_j z_j\Bigr], \quad
-    \Sigma_{l+1} = B\bigl[s_l(x)\,s_l(z)\,\kappa_1(\rho_l)\bigr], \quad
-    \Theta_{l+1} = \Sigma_{l+1} + B\bigl[\kappa_0(\rho_l)\,\Theta_l\bigr],$$
+    .. math::
 
-    $$K = \frac{1}{2hw} \sum_p \bigl[s_L(x)\,s_L(z)\,\kappa_1(\rho_L) + \kappa_0(\rho_L)\,\Theta_L
-    \bigr](p),$$
+        \Sigma_1 &= \Theta_1 = hw\,B\Bigl[\sum_j x_j z_j\Bigr], \\
+        \Sigma_{l+1} &= B\bigl[s_l(x)\,s_l(z)\,\kappa_1(\rho_l)\bigr], \\
+        \Theta_{l+1} &= \Sigma_{l+1} + B\bigl[\kappa_0(\rho_l)\,\Theta_l\bigr], \\
+        K &= \frac{1}{2hw} \sum_p \bigl[s_L(x)\,s_L(z)\,\kappa_1(\rho_L)
+        + \kappa_0(\rho_L)\,\Theta_L\bigr](p),
 
     with $\kappa_0, \kappa_1$ of `deep_ntk`. A position where one of the images is zero over the
     whole window has no angle; nothing comes from it, and it adds zero. Pairs are taken in blocks:
     the cost is that of $n\,n_2\,h\,w$ numbers a layer, the memory that of a block.
 
     Derivatives pass through; where there is none (equal or opposite windows, windows of zeros) they
-    are 0. They keep all blocks in memory.
+    are 0. With them all blocks stay in memory.
 
     Parameters
     ----------
@@ -176,14 +182,11 @@ def conv_ntk(
     window, most = _check.integer("kernel_size", kernel_size), 2 * max(h, w) - 1
     expected = f"an odd integer of at most {most} for images of {h} x {w}"
     _check.require(window % 2 == 1 and window <= most, "kernel_size", expected, window)
-    pair, per_image = (
-        ARRAYS * h * w * images.element_size(),
-        images[0].numel() + (depth + 2) * h * w,
-    )
+    pair = ARRAYS * h * w * images.element_size()
     count = min(memory // pair, n * columns)
     _check.require(count > 0, "memory", f"at least {pair} bytes for a pair of images", memory)
     kept = (depth + 1) * n * columns if _followed(images, other) else count
-    entries = (n + columns) * per_image + n * columns
+    entries = (n + columns) * (images[0].numel() + (depth + 2) * h * w) + n * columns
     needed = kept * pair + entries * images.element_size()
     _check.fits("images", "a kernel", needed, images.device)
 
