@@ -78,7 +78,7 @@ def deep_ntk(
         is no positive integer, another word than those two, a kernel that does not fit into the
         memory.
 
-    Source: Cho and Saul 2009; Jacot, Gabriel and Hongler 2018; Arora et al. 2019.
+    Source: Cho and Saul 2009; Jacot et al. 2018; Arora et al. 2019 (exact computation).
     """
     depth = _check.integer("depth", depth)
     known = isinstance(train, str) and train in TRAINED
@@ -168,7 +168,7 @@ def conv_ntk(
         devices, a depth or window out of range, a memory that cannot hold one pair, a kernel that
         does not fit into the memory.
 
-    Source: Arora et al. 2019, the kernel without pooling; Novak et al. 2020 for its conventions.
+    Source: Arora et al. 2019 (exact computation), without pooling; Novak et al. 2020.
     """
     depth, memory = _check.integer("depth", depth), _check.integer("memory", memory)
     images = _checked_images("images", images)
