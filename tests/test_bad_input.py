@@ -15,6 +15,8 @@ from ntk_influence import (
     _check,
     complexity,
     contour,
+    conv_ntk,
+    deep_ntk,
     finite_width,
     fit_kernel_ridge,
     ihvp_influence,
@@ -35,6 +37,7 @@ pytestmark = pytest.mark.usefixtures("without_annotations")
 nan, inf = float("nan"), float("inf")
 X, Z = unit_rows(6, 4), unit_rows(3, 4, seed=1)
 PROBLEM = make_problem(n=6, n_test=3)
+IMAGES, OTHERS = (unit_rows(n, 8, seed=n).reshape(n, 2, 4) for n in (6, 3))
 K, y, k_test, y_test = PROBLEM.K, PROBLEM.y, PROBLEM.k_test, PROBLEM.y_test
 MODEL = PROBLEM.fit()
 MODEL_OF_ONE = fit_kernel_ridge(K, y, 1.0)
@@ -48,6 +51,10 @@ def ihvp(X=X, y=y, X_test=Z, y_test=y_test, ridge=0.1):
 
 def at(times=(1.0,), K=K, y=y, k_test=k_test, y_test=y_test, ridge=0.1, **options):
     return loo_influence_at(times, K, y, ridge, k_test, y_test, **options)
+
+
+def conv(images=IMAGES, other=None, depth=1, kernel_size=3, **options):
+    return conv_ntk(images, other, depth=depth, kernel_size=kernel_size, **options)
 
 
 def ridge_model(**parts):
@@ -91,6 +98,10 @@ NOT_A_TENSOR_OF_FLOATS = [
 TAKES_A_TENSOR = {
     "relu_ntk X": ("X", X, relu_ntk),
     "relu_ntk Z": ("Z", Z, lambda bad: relu_ntk(X, bad)),
+    "deep_ntk X": ("X", X, lambda bad: deep_ntk(bad, depth=2)),
+    "deep_ntk Z": ("Z", Z, lambda bad: deep_ntk(X, bad, depth=2)),
+    "conv_ntk images": ("images", IMAGES, lambda bad: conv(bad)),
+    "conv_ntk other": ("other", OTHERS, lambda bad: conv(IMAGES, bad)),
     "fit_kernel_ridge K": ("K", K, lambda bad: fit_kernel_ridge(bad, y, 0.1)),
     "fit_kernel_ridge y": ("y", y, lambda bad: fit_kernel_ridge(K, bad, 0.1)),
     "predict k_test": ("k_test", k_test, lambda bad: MODEL.predict(bad)),
@@ -135,10 +146,12 @@ TAKES_A_TENSOR = {
     "network ntk Z": ("Z", Z, lambda bad: NETWORK.ntk(X, bad)),
 }
 # Leaving these out is no mistake.
-WITHOUT_Z = {"relu_ntk Z", "network ntk Z", "trust_report X"}
+WITHOUT_Z = {"relu_ntk Z", "deep_ntk Z", "conv_ntk other", "network ntk Z", "trust_report X"}
 # The dtype of the others has to be that of these.
 COMES_FIRST = {
     "relu_ntk X",
+    "deep_ntk X",
+    "conv_ntk images",
     "fit_kernel_ridge K",
     "complexity K",
     "loo_influence_at K",
@@ -179,6 +192,38 @@ BAD_VALUES = {
         "off by 3.0e-13",
     ),
     "inputs of another dimension": (lambda: relu_ntk(X, unit_rows(3, 5)), "Z", "4 columns", "5"),
+    "deep, rows not of unit norm": (lambda: deep_ntk(2 * X, depth=1), "X", "unit norm", "1.0e+00"),
+    "deep, a row of zeros": (lambda: deep_ntk(X, 0 * Z, depth=1), "Z", "each row", "1.0e+00"),
+    "deep, another dimension": (lambda: deep_ntk(X, unit_rows(3, 5), depth=1), "Z", "4 col", "5"),
+    "no hidden layer": (lambda: deep_ntk(X, depth=0), "depth", "an integer >= 1", "0"),
+    "half a layer": (lambda: deep_ntk(X, depth=1.5), "depth", "an integer >= 1", "1.5"),
+    "the last layer trained": (
+        lambda: deep_ntk(X, depth=1, train="last"),
+        "train",
+        "one of all, first",
+        "'last'",
+    ),
+    "a number for what is trained": (lambda: deep_ntk(X, depth=1, train=1), "train", "all", "1"),
+    "images not of unit norm": (lambda: conv(2 * IMAGES), "images", "divide each image", "1.0e+00"),
+    "an image of zeros": (lambda: conv(0 * IMAGES), "images", "unit norm", "off by 1.0e+00"),
+    "other images of another size": (
+        lambda: conv(other=OTHERS.mT),
+        "other",
+        "images of shape (2, 4) as in images",
+        "(4, 2)",
+    ),
+    "other images with channels": (
+        lambda: conv(other=OTHERS[..., None]),
+        "other",
+        "shape (2, 4)",
+        "(2, 4, 1)",
+    ),
+    "no convolution": (lambda: conv(depth=0), "depth", "an integer >= 1", "0"),
+    "an even window": (lambda: conv(kernel_size=2), "kernel_size", "an odd integer", "2"),
+    "a window beyond the image": (lambda: conv(kernel_size=9), "kernel_size", "at most 7", "9"),
+    "no window": (lambda: conv(kernel_size=0), "kernel_size", "an integer >= 1", "0"),
+    "memory for less than a pair": (lambda: conv(memory=100), "memory", "bytes for a pair", "100"),
+    "no memory for images": (lambda: conv(memory=0), "memory", "an integer >= 1", "0"),
     "kernel not square": (lambda: fit_kernel_ridge(K[:5], y, 0.1), "K", "square", "(5, 6)"),
     "kernel not symmetric": (
         lambda: fit_kernel_ridge(K + 0.1 * torch.ones(6, 6).triu(1).double(), y, 0.1),

@@ -18,6 +18,9 @@ def everything(device: str) -> dict[str, list[torch.Tensor]]:
     K, k_test = ni.relu_ntk(X), ni.relu_ntk(X_test, X)
     model, flow = ni.fit_kernel_ridge(K, y, 0.5), ni.fit_kernel_flow(K, y, 0.5)
     found = [K, k_test, model.leverage, model.one_minus_leverage, ni.complexity(K, y, 0.5)]
+    images = X.reshape(-1, 3, 4)
+    found += [ni.deep_ntk(X, depth=3), ni.deep_ntk(X_test, X, depth=3, train="first")]
+    found += [ni.conv_ntk(images, images[:8], depth=2, kernel_size=3)]
     found += [ni.relu_ntk(X, smoothing=0.3), ni.leave_one_out(model, k_test)]
     found += [ni.loo_influence(model, k_test, y_test), ni.ihvp_influence(model, k_test, y_test)]
     found += [ni.leave_group_out(model, k_test, [3, 1])]

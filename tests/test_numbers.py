@@ -49,6 +49,8 @@ def same(results: list) -> None:
 INTEGER_ARGUMENTS = {
     "group": lambda i: ni.leave_group_out(MODEL, PROBLEM.k_test, [i, 0]),
     "size of a group": lambda k: ni.most_influential_group(MODEL, PROBLEM.k_test[0], k).indices,
+    "depth": lambda n: ni.deep_ntk(X, depth=n),
+    "depth of convolutions": lambda n: ni.conv_ntk(X[:, None], depth=n, kernel_size=1),
     "n_train": lambda n: datasets.load("mnist-5k-7v9", n, 4).index,
     "n_test": lambda n: datasets.load("mnist-5k-7v9", 4, n).index_test,
     "seed of data": lambda n: datasets.load("mnist-5k-7v9", 4, 4, seed=n).index,

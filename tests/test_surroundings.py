@@ -20,6 +20,10 @@ def everything() -> list[torch.Tensor]:
     found = [data.X, data.y, data.index, other.X, other.labels, other.images]
     for d in (data, other):
         K, k = ni.relu_ntk(d.X), ni.relu_ntk(d.X_test, d.X)
+        images = d.X[:5].reshape(5, 2, -1)
+        found += [ni.deep_ntk(d.X, d.X_test, depth=2), ni.deep_ntk(d.X, depth=2, train="first")]
+        found += [ni.conv_ntk(images, images[:2], depth=2, kernel_size=3)]
+        found += [ni.conv_ntk(images, depth=2, kernel_size=3)]
         model = ni.fit_kernel_ridge(K, d.y, 0.5)
         found += [K, k, model.leverage, ni.leave_one_out(model, k)]
         found += [ni.loo_influence(model, k, d.y_test), ni.ihvp_influence(model, k, d.y_test)]
@@ -87,6 +91,11 @@ def wide():
 TOO_LARGE = {
     "kernel of a million points": lambda: ni.relu_ntk(MILLION),
     "kernel with a million others": lambda: ni.relu_ntk(MILLION, MILLION),
+    "deep kernel of a million points": lambda: ni.deep_ntk(MILLION, depth=2),
+    "kernel of a million images": lambda: ni.conv_ntk(MILLION[:, None], depth=2, kernel_size=1),
+    "kernel with a million other images": lambda: ni.conv_ntk(
+        MILLION[:, None], MILLION[:, None], depth=2, kernel_size=1
+    ),
     "weights": lambda: ni.TwoLayerReLU.initialise(10**6, 10**6, 0.1, 0),
     "many more weights": lambda: ni.TwoLayerReLU.initialise(10**99, 10**99, 0.1, 0),
     "outputs of a million units": lambda: wide().predict(MILLION),
@@ -113,6 +122,8 @@ MODEL = PROBLEM.fit()
 KERNELS = (PROBLEM.K, PROBLEM.y, 0.5)
 JUST_TOO_LARGE = {
     "kernel": lambda: ni.relu_ntk(unit_rows(6, 4)),
+    "deep kernel": lambda: ni.deep_ntk(unit_rows(6, 4), depth=2),
+    "kernel of images": lambda: ni.conv_ntk(unit_rows(6, 4)[:, None], depth=2, kernel_size=1),
     "inverse": lambda: ni.fit_kernel_ridge(*KERNELS),
     "complexity": lambda: ni.complexity(*KERNELS),
     "leave_one_out": lambda: ni.leave_one_out(MODEL, PROBLEM.k_test),

@@ -8,6 +8,7 @@ from . import bounds, conventions, datasets, finite_width
 from .audit import TrustReport, trust_report
 from .complexity import complexity
 from .contour import Contour, contour
+from .deep_kernels import conv_ntk, deep_ntk
 from .descent import Descent, Step, TrainingError
 from .empirical import empirical_ntk
 from .flow import KernelFlow, fit_kernel_flow, leave_one_out_at, loo_influence_at, predict_at
@@ -34,8 +35,10 @@ __all__ = [
     "bounds",
     "complexity",
     "contour",
+    "conv_ntk",
     "conventions",
     "datasets",
+    "deep_ntk",
     "empirical_ntk",
     "finite_width",
     "fit_kernel_flow",

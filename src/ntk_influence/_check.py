@@ -55,11 +55,11 @@ def alike(argument: str, value: Tensor, other: str, reference: Tensor) -> None:
         require(ours == theirs, argument, f"the {attribute} of {other} ({theirs})", ours)
 
 
-def unit_rows(argument: str, X: Tensor) -> None:
-    """Rows of norm one, up to a thousand roundings of the dtype."""
+def unit_rows(argument: str, X: Tensor, row: str = "row") -> None:
+    """Rows of norm one, up to a thousand roundings of the dtype; a row may be an image."""
     deviation = float((torch.linalg.vector_norm(X.detach(), dim=1) - 1).abs().max())
     tolerance = 1e3 * torch.finfo(X.dtype).eps
-    expected = f"rows of unit norm (within {tolerance:.1e}; divide each row by its norm)"
+    expected = f"{row}s of unit norm (within {tolerance:.1e}; divide each {row} by its norm)"
     require(deviation <= tolerance, argument, expected, f"a norm that is off by {deviation:.1e}")
 
 
