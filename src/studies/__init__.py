@@ -39,6 +39,7 @@ from .measures import (
     relative_error,
 )
 from .points import choose_points, drawn_and_ranked
+from .planted import first_found, flipped, inputs_and_labels
 from .problems import flow_with, hessian, jacobian, kernels, refit_without, training_loss
 from .retraining import (
     Place,
