@@ -38,8 +38,8 @@ from .measures import (
     per_test_point,
     relative_error,
 )
-from .points import choose_points, drawn_and_ranked
 from .planted import first_found, flipped, inputs_and_labels
+from .points import choose_points, drawn_and_ranked
 from .problems import flow_with, hessian, jacobian, kernels, refit_without, training_loss
 from .retraining import (
     Place,
@@ -77,6 +77,8 @@ __all__ = [
     "drawn_and_ranked",
     "edges",
     "experiment",
+    "first_found",
+    "flipped",
     "flow",
     "flow_with",
     "frame_variance",
@@ -86,6 +88,7 @@ __all__ = [
     "in_their_span",
     "influence_at_each",
     "initial",
+    "inputs_and_labels",
     "jacobian",
     "kept_courses",
     "kernel_model",
