@@ -4,6 +4,9 @@ Influence matrices are ``(n_train, n_test)``. Positive means that removing the t
 raises the test loss: the point is helpful. Losses are sums of halves of squares, never means.
 """
 
+from importlib import import_module
+from types import ModuleType
+
 from . import bounds, datasets, finite_width
 from .complexity import complexity
 from .contour import Contour, contour
@@ -42,5 +45,13 @@ __all__ = [
     "predict_at",
     "relu_ntk",
     "retrain_without",
+    "scale",
     "train",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """``scale`` is imported when it is first asked for: whoever fits in memory needs no Dask."""
+    if name == "scale":
+        return import_module(".scale", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
