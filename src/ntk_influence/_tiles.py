@@ -19,7 +19,7 @@ Kernel = Callable[..., Tensor]
 
 def evaluate(kernel: Kernel, a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     """The kernel of two blocks of rows, or the Gram matrix of one, checked like an argument."""
-    # Memory of torch's own has one alignment, so that a block has the same bits on every worker.
+    # A copy: what came from another worker cannot be written to, and torch warns of that.
     given = [torch.tensor(rows, device="cpu") for rows in (a, b) if rows is not None]
     with torch.no_grad():
         K = _check.tensor("kernel", kernel(*given), (2,))

@@ -12,6 +12,7 @@ import torch
 from . import _check
 
 LOCAL = ("threads", "synchronous")
+CONNECT = "10s"  # until a scheduler has to answer
 PAUSE = 0.8  # of its limit: there a worker of Dask's takes no new task
 OF_ITS_OWN = 2**29  # bytes of a worker process with torch, measured 0.35 to 0.45 GiB
 
@@ -19,7 +20,7 @@ OF_ITS_OWN = 2**29  # bytes of a worker process with torch, measured 0.35 to 0.4
 def dask_or_sentence() -> ModuleType:
     """Dask with what is used of it."""
     try:
-        for name in ("dask.array", "dask.highlevelgraph", "distributed"):
+        for name in ("dask", "dask.array", "dask.highlevelgraph", "distributed"):
             import_module(name)
     except ImportError as missing:
         raise ImportError(
@@ -50,16 +51,15 @@ class Workers:
             address = isinstance(scheduler, str) and "://" in scheduler
             expected = "None, 'threads', 'synchronous', a client or an address such as tcp://..."
             _check.require(address, "scheduler", expected, repr(scheduler))
-            with self._lost(scheduler, starting=True):
-                self.client = distributed.Client(scheduler, set_as_default=False, timeout="10s")
+            self.client = self._connect(distributed, scheduler)
         self.where = self.local or self.client.scheduler.address
         if self.client:
-            alive = self.client.status == "running" and self._known()
+            alive = self.client.status == "running" and len(self._known()) > 0
             _check.require(alive, "scheduler", "at least one worker", f"none at {self.where}")
 
     def _known(self) -> list[dict]:
         """What the scheduler says about its workers."""
-        with self._lost(self.where):
+        with self._lost():
             return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
 
     @property
@@ -76,7 +76,7 @@ class Workers:
 
     def persist(self, tasks: Sequence) -> list:
         """Start the tasks; what they give stays where it is."""
-        with self._lost(self.where), self._quiet():
+        with self._lost(), self._quiet():
             if self.client:
                 return self.client.persist(list(tasks), optimize_graph=False)
             done = self.dask.persist(*tasks, optimize_graph=False, scheduler=self.local)
@@ -84,7 +84,7 @@ class Workers:
 
     def compute(self, tasks: Sequence) -> list:
         """The results of the tasks, here."""
-        with self._lost(self.where), self._quiet():
+        with self._lost(), self._quiet():
             if self.client:
                 return self.client.gather(self.client.compute(list(tasks), optimize_graph=False))
             done = self.dask.compute(*tasks, optimize_graph=False, scheduler=self.local)
@@ -94,12 +94,19 @@ class Workers:
         """Rows of the training points travel with their task, so that no dead worker takes them."""
         return self.dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"})
 
+    def _connect(self, distributed: ModuleType, address: str) -> Any:
+        """A client of the scheduler at an address."""
+        try:
+            return distributed.Client(address, set_as_default=False, timeout=CONNECT)
+        except (OSError, ValueError) as error:  # nobody answers, or it is none
+            got = f"{type(error).__name__} from {address}"
+            raise ConnectionError(f"scheduler: expected one that answers, got {got}") from None
+
     @contextmanager
-    def _lost(self, where: object, starting: bool = False) -> Iterator[None]:
+    def _lost(self) -> Iterator[None]:
         """One sentence for a scheduler that is gone, and for workers that die again and again."""
         distributed = import_module("distributed")
-        closed = distributed.comm.CommClosedError
-        gone = (CancelledError, TimeoutError, closed) if not starting else (OSError,)
+        closed = (distributed.client.ClosedClientError, distributed.comm.CommClosedError)
         try:
             yield
         except distributed.KilledWorker as killed:
@@ -107,10 +114,10 @@ class Workers:
                 f"scheduler: expected workers that live, got {killed.last_worker.address} and "
                 "others lost under the same task (too little memory? try smaller chunks)"
             ) from None
-        except gone as error:
+        except (*closed, CancelledError, TimeoutError) as error:
             raise ConnectionError(
                 f"scheduler: expected one that answers to the end, got {type(error).__name__} "
-                f"from {where}; the tiles it kept are lost, fit again"
+                f"from {self.where}; the tiles it kept are lost, fit again"
             ) from None
 
     def refuse_too_little(self, n: int, chunks: int, dtype: torch.dtype, needs: Any) -> None:

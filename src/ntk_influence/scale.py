@@ -140,7 +140,8 @@ def fit_kernel_ridge(
     made where they are needed and factorised by ``dask.array.linalg.cholesky``; the diagonal of $P
     = (K + \lambda I)^{-1}$ is summed from one block column of $L^{-1}$ after the other, and $P$ is
     never stored. About $(n / c)^3 / 3$ tasks for chunks of $c$ points: a thousand rows and more
-    keep Dask's own time small. Rounding is that of the dense form; the bits depend on the chunks.
+    keep Dask's own time small. Rounding is that of the dense form; the last bits depend on the
+    chunks, and on which worker has which tile.
 
     Parameters
     ----------
@@ -351,7 +352,8 @@ def _refuse_kernel(kernel: Callable, X: Tensor) -> None:
     _check.require(callable(kernel), "kernel", "a function of points", type(kernel).__name__)
     a, b = X[:8].numpy(), X[-8:].numpy()
     gram, over, back = evaluate(kernel, a), evaluate(kernel, a, b), evaluate(kernel, b, a)
-    tolerance = 1e3 * torch.finfo(X.dtype).eps * len(X) * max(abs(gram).max(), abs(over).max())
+    size = max(float(abs(gram).max()), float(abs(over).max()))
+    tolerance = 1e3 * torch.finfo(X.dtype).eps * len(X) * size
     for difference in (gram - gram.T, over - back.T):
         most = float(abs(difference).max())
         _check.require(most <= tolerance, "kernel", "a symmetric one", f"|K - K^T| = {most:.1e}")
