@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import unit_rows
+from problems import RIDGE, small_network, unit_rows
 
 import ntk_influence as ni
 from ntk_influence import _check, scale
@@ -100,15 +100,11 @@ def assert_same(found: list, expected: list, tolerance: float) -> None:
     ridge=st.sampled_from([1e-3, 1.0, 1e3]),
     seed=st.integers(0, 10**6),
 )
-def test_equals_the_dense_form_for_any_chunks(
-    dask, n, chunks, n_test, outputs, dtype, ridge, seed
-):
+def test_equals_the_dense_form_for_any_chunks(dask, n, chunks, n_test, outputs, dtype, ridge, seed):
     case = make_case(n, n_test, outputs, seed=seed, dtype=dtype)
     ridge = max(ridge, 1.0) if dtype == torch.float32 else ridge
     group = list(range(0, n, 3))[::-1]
-    model = scale.fit_kernel_ridge(
-        case.X, case.y, ridge, chunks=chunks, scheduler="synchronous"
-    )
+    model = scale.fit_kernel_ridge(case.X, case.y, ridge, chunks=chunks, scheduler="synchronous")
     assert model.ridge == ridge
     assert_same(asked(model, case, group), dense(case, ridge, group), TOLERANCE[dtype])
 
@@ -222,12 +218,56 @@ def test_a_scheduler_that_is_lost_is_one_sentence(dask):
 
 def test_a_scheduler_that_never_was_is_one_sentence(dask, monkeypatch):
     case = make_case()
-    monkeypatch.setattr("ntk_influence._workers.CONNECT", "0.2s")
+    monkeypatch.setattr("ntk_influence.scale._workers.CONNECT", "0.2s")
     with pytest.raises(ConnectionError, match=r"^scheduler: expected one that answers, got "):
         scale.fit_kernel_ridge(case.X, case.y, 0.1, scheduler="tcp://127.0.0.1:1")
     for wrong in ("processes", 3, ""):
         with pytest.raises(ValueError, match=r"^scheduler: expected None, .*, got "):
             scale.fit_kernel_ridge(case.X, case.y, 0.1, scheduler=wrong)
+
+
+# Retraining
+
+
+def test_two_processes_retrain_to_the_same_bits_as_one():
+    network, X, y, X_test = small_network(n=6)
+    order, told = [4, 0, 2], []
+    sweep = partial(scale.retrain_without, network, X, y, RIDGE, X_test=X_test)
+    one = sweep(order, workers=1)
+    two = sweep(order, workers=2, finished=lambda i, f: told.append((i, f)))
+    alone = [ni.retrain_without(network, X, y, RIDGE, [i], X_test) for i in order]
+    assert torch.equal(one, two)
+    assert torch.equal(one, torch.cat(alone))
+    assert [i for i, _ in told] == order
+    assert torch.equal(torch.stack([f for _, f in told]), two)
+    assert sweep([]).shape == (0, len(X_test))
+
+
+def test_the_workers_of_a_client_retrain_too(client):
+    network, X, y, X_test = small_network(n=6, outputs=2)
+    options = {"method": "preconditioned", "start": "warm"}
+    given = (network, X, y, RIDGE, [3, 1], X_test)
+    found = scale.retrain_without(*given, backend="dask", **options)
+    # Twelve steps to the minimum, each with the rounding of its solves, divided by their share.
+    torch.testing.assert_close(found, ni.retrain_without(*given, **options), rtol=0, atol=1e-8)
+
+
+@pytest.mark.usefixtures("without_annotations")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backend": "threading"}, "backend: expected one of loky, dask, got 'threading'"),
+        ({"workers": 0}, "workers: expected an integer >= 1"),
+        ({"threads": 1.5}, "threads: expected an integer >= 1"),
+        ({"start": "hot"}, "start: expected 'cold' or 'warm'"),
+        ({"indices": [6]}, "indices: expected indices from 0 to 5"),
+    ],
+)
+def test_a_sweep_is_refused_in_one_sentence(change, message):
+    network, X, y, X_test = small_network(n=6)
+    given = {"network": network, "X": X, "y": y, "ridge": RIDGE, "X_test": X_test}
+    with pytest.raises(ValueError, match=f"^{message}"):
+        scale.retrain_without(**{**given, "indices": [0], **change})
 
 
 # Memory
@@ -343,9 +383,9 @@ def test_test_points_that_do_not_fit_are_refused(dask):
 @pytest.mark.parametrize("ridge", [0.0, 1e-15, 1e-13])
 def test_a_singular_system_is_the_same_sentence_as_in_the_dense_form(dask, ridge):
     X, y = unit_rows(9, 4).repeat(2, 1), torch.ones(18).double()
-    with pytest.raises(ValueError, match="^ridge: expected") as ours:
+    with pytest.raises(ValueError, match=r"^ridge: expected") as ours:
         scale.fit_kernel_ridge(X, y, ridge, chunks=5, scheduler="synchronous")
-    with pytest.raises(ValueError, match="^ridge: expected") as theirs:
+    with pytest.raises(ValueError, match=r"^ridge: expected") as theirs:
         ni.fit_kernel_ridge(ni.relu_ntk(X), y, ridge)
     # But for the condition number, which is an estimate here.
     said = [re.sub(r"number \S+;", "number;", str(told.value)) for told in (ours, theirs)]

@@ -1,7 +1,7 @@
-"""The closed form beyond the memory of one process: the same names, in tiles, on Dask."""
+"""Kernel ridge regression in tiles on Dask, for kernels that no single process holds."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import _check
+from .. import _check
+from ..kernels import relu_ntk
+from ..ridge import not_invertible
 from ._tiles import Factor, evaluate
 from ._workers import Workers
-from .kernels import relu_ntk
-from .ridge import not_invertible
 
 Array = np.ndarray | Tensor
 CHUNKS = 2048
@@ -122,7 +122,7 @@ class BlockedKernelRidge:
 
         Source: Zhang and Zhang 2022, Eq. (6).
         """
-        return _product(self, _test_points(self, X_test), self.dual)
+        return product(self, check_test_points(self, X_test), self.dual)
 
 
 def fit_kernel_ridge(
@@ -178,7 +178,7 @@ def fit_kernel_ridge(
 
     Source: Zhang and Zhang 2022, Eq. (5) and (6); Dask's blocked Cholesky factorisation.
     """
-    X, y, ridge = _points("X", X, kernel), _converted(y), _check.nonnegative("ridge", ridge)
+    X, y, ridge = _points("X", X, kernel), converted(y), _check.nonnegative("ridge", ridge)
     y = _check.labels("y", y, "X", X, len(X)).detach()
     size = min(_check.integer("chunks", chunks), len(X))
     _refuse_kernel(kernel, X)
@@ -201,128 +201,7 @@ def fit_kernel_ridge(
     return BlockedKernelRidge(dual, leverage, ridge, diagonal, X.shape[1], factor)
 
 
-def leave_one_out(
-    model: BlockedKernelRidge, X_test: Float[Array, "n_test d"]
-) -> Float[np.ndarray, "n n_test"] | Float[np.ndarray, "n n_test c"]:
-    r"""Predictions at the test points of all models that were fitted without one training point.
-
-    Equation (9), as `ntk_influence.leave_one_out`.
-
-    Parameters
-    ----------
-    model : BlockedKernelRidge
-        Fitted to all n training points.
-    X_test : (n_test, d) test points.
-
-    Returns
-    -------
-    (n, n_test) or (n, n_test, c) array; entry (i, t) is the prediction for test point t of the
-    model that never saw training point i.
-
-    Raises
-    ------
-    ValueError
-        As `BlockedKernelRidge.predict`; a result that does not fit into the memory here.
-    ConnectionError
-        The scheduler is gone.
-
-    Source: Zhang and Zhang 2022, Eq. (9).
-    """
-    Z = _test_points(model, X_test)
-    result = _room(Z, (len(model.leverage), len(Z), *model.dual.shape[1:]))
-    f = _product(model, Z, model.dual)
-    for piece, change in _changes(model, Z):
-        result[:, piece] = change + f[piece]
-    return result
-
-
-def loo_influence(
-    model: BlockedKernelRidge,
-    X_test: Float[Array, "n_test d"],
-    y_test: Float[Array, "n_test"] | Float[Array, "n_test c"],
-) -> Float[np.ndarray, "n n_test"]:
-    r"""Influence of every training point on every test loss.
-
-    Equation (8), as `ntk_influence.loo_influence`: $(f_t - y_t)\Delta + \frac12\Delta^2$.
-
-    Parameters
-    ----------
-    model : BlockedKernelRidge
-        Fitted to all n training points.
-    X_test : (n_test, d) test points.
-    y_test : (n_test,) or (n_test, c) labels of the test points, shaped like the model's outputs.
-
-    Returns
-    -------
-    (n, n_test) array, in the unit of the loss. Positive: removing the point raises the test loss,
-    the point is helpful.
-
-    Raises
-    ------
-    ValueError
-        As `BlockedKernelRidge.predict`; other labels; a result that does not fit into the memory
-        here.
-    ConnectionError
-        The scheduler is gone.
-
-    Source: Zhang and Zhang 2022, Eq. (8) and Proposition 2.
-    """
-    Z = _test_points(model, X_test)
-    shape = (len(Z), *model.dual.shape[1:])
-    y_test = _check.labels_of("y_test", _converted(y_test), "X_test", Z, shape).detach()
-    result = _room(Z, (len(model.leverage), len(Z)))
-    residual = _product(model, Z, model.dual) - y_test.numpy()
-    for piece, change in _changes(model, Z):
-        influence = (change / 2 + residual[piece]) * change
-        result[:, piece] = influence.sum(axis=2) if influence.ndim == 3 else influence
-    return result
-
-
-def leave_group_out(
-    model: BlockedKernelRidge, X_test: Float[Array, "n_test d"], group: Sequence[int]
-) -> Float[np.ndarray, "n_test"] | Float[np.ndarray, "n_test c"]:
-    r"""Predictions at the test points of the model fitted without a group of training points.
-
-    As `ntk_influence.leave_group_out`. The dual of that model is $\alpha - P_{:S} (P_{SS})^{-1}
-    \alpha_S$, zero on the group; the |S| columns of $P$ come here.
-
-    Parameters
-    ----------
-    model : BlockedKernelRidge
-        Fitted to all n training points.
-    X_test : (n_test, d) test points.
-    group : indices of the points to remove, distinct, in any order; none removes nothing.
-
-    Returns
-    -------
-    (n_test,) or (n_test, c) array, in the unit of the labels.
-
-    Raises
-    ------
-    ValueError
-        As `BlockedKernelRidge.predict`; an index out of range or repeated; columns that do not fit
-        into the memory here.
-    ConnectionError
-        The scheduler is gone.
-
-    Source: An, Liu and Venkatesh 2007; the block form of Zhang and Zhang 2022, Eq. (9).
-    """
-    Z = _test_points(model, X_test)
-    S = _check.indices("group", group, len(model.leverage))
-    if not S:
-        return _product(model, Z, model.dual)
-    columns = _room(Z, (len(model.leverage), len(S)), "group")
-    for piece in _pieces(len(S), model.factor.size):
-        columns[:, piece] = model.factor.inverse_columns(S[piece])
-    alpha = model.dual.reshape(len(model.dual), -1)
-    root = torch.linalg.cholesky(torch.from_numpy(columns[S]))
-    solved = torch.cholesky_solve(torch.from_numpy(alpha[S]), root).numpy()
-    without = alpha - columns @ solved
-    without[S] = 0
-    return _product(model, Z, without.reshape(model.dual.shape))
-
-
-def _converted(value: object) -> object:
+def converted(value: object) -> object:
     """An array of numpy's as a tensor, a tensor on the CPU; anything else as it is."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
         native = np.array(value, dtype=value.dtype.newbyteorder("="), order="C")
@@ -332,13 +211,13 @@ def _converted(value: object) -> object:
 
 def _points(argument: str, value: object, kernel: Callable) -> Tensor:
     """Finite points, with unit rows if that is what the kernel is for."""
-    X = _check.tensor(argument, _converted(value), (2,))
+    X = _check.tensor(argument, converted(value), (2,))
     if (kernel.func if isinstance(kernel, partial) else kernel) is relu_ntk:
         _check.unit_rows(argument, X)
     return X
 
 
-def _test_points(model: object, X_test: object) -> Tensor:
+def check_test_points(model: object, X_test: object) -> Tensor:
     """Test points that fit the model."""
     model = _check.instance("model", model, BlockedKernelRidge)
     Z = _points("X_test", X_test, model.factor.kernel)
@@ -359,27 +238,12 @@ def _refuse_kernel(kernel: Callable, X: Tensor) -> None:
         _check.require(most <= tolerance, "kernel", "a symmetric one", f"|K - K^T| = {most:.1e}")
 
 
-def _room(Z: Tensor, shape: tuple, argument: str = "X_test") -> np.ndarray:
-    """Memory for a result, if this process has it three times."""
-    _check.fits(argument, "the result", 3 * math.prod(shape) * Z.element_size(), "cpu")
-    return np.empty(shape, Z.numpy().dtype)
-
-
-def _pieces(total: int, size: int) -> Iterator[slice]:
+def pieces(total: int, size: int) -> Iterator[slice]:
     """Ranges of at most that many."""
     return (slice(start, min(start + size, total)) for start in range(0, total, size))
 
 
-def _product(model: BlockedKernelRidge, Z: Tensor, dual: np.ndarray) -> np.ndarray:
+def product(model: BlockedKernelRidge, Z: Tensor, dual: np.ndarray) -> np.ndarray:
     """Predictions with any dual, as many test points at a time as a block has."""
-    pieces = _pieces(len(Z), model.factor.size)
-    return np.concatenate([model.factor.product(Z[piece].numpy(), dual) for piece in pieces])
-
-
-def _changes(model: BlockedKernelRidge, Z: Tensor) -> Iterator[tuple[slice, np.ndarray]]:
-    r"""The changes $\Delta_{it} = -(P k_t)_i \alpha_i / P_{ii}$, for pieces of the test points."""
-    for piece in _pieces(len(Z), model.factor.size):
-        scaled = model.factor.solve_kernel(Z[piece].numpy()) / -model.inverse_diagonal[:, None]
-        alpha = model.dual if model.dual.ndim == 2 else model.dual[:, None]
-        change = scaled[:, :, None] * alpha[:, None, :]
-        yield piece, change if model.dual.ndim == 2 else change[:, :, 0]
+    parts = pieces(len(Z), model.factor.size)
+    return np.concatenate([model.factor.product(Z[part].numpy(), dual) for part in parts])

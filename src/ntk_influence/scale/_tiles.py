@@ -11,7 +11,7 @@ import torch
 from scipy.linalg import solve_triangular
 from torch import Tensor
 
-from . import _check
+from .. import _check
 from ._workers import Workers
 
 Kernel = Callable[..., Tensor]
@@ -59,9 +59,7 @@ def padded_rows(size: int, B: np.ndarray) -> np.ndarray:
     return np.concatenate([B, np.zeros((size - len(B), *B.shape[1:]), B.dtype)])
 
 
-def columns_of_identity(
-    size: int, dtype: np.dtype, first: int, indices: np.ndarray
-) -> np.ndarray:
+def columns_of_identity(size: int, dtype: np.dtype, first: int, indices: np.ndarray) -> np.ndarray:
     """The rows from ``first`` on of the columns of the identity with the given indices."""
     return (np.arange(first, first + size)[:, None] == indices).astype(dtype)
 
@@ -82,7 +80,7 @@ def divide(L: np.ndarray, rest: np.ndarray, transposed: bool = False) -> np.ndar
 
 
 def absolute_sums(A: np.ndarray) -> np.ndarray:
-    """Absolute sums of a tile: over its rows, and over its columns, the rows of its mirror image."""
+    """Absolute sums of a tile over its rows, and over its columns: rows of its mirror image."""
     return np.stack([np.abs(A).sum(axis=1), np.abs(A).sum(axis=0)])
 
 
