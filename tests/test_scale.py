@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,10 @@ def dask():
     """Dask, where it is installed."""
     reason = "no Dask: the closed form in tiles is not tested (pip install -e '.[scale]')"
     pytest.importorskip("dask.array", reason=reason)
-    return pytest.importorskip("distributed", reason=reason)
+    distributed = pytest.importorskip("distributed", reason=reason)
+    # Half a minute is what others wait for the dead.
+    with import_module("dask").config.set({"distributed.comm.timeouts.connect": "3s"}):
+        yield distributed
 
 
 @pytest.fixture(scope="module")
