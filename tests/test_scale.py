@@ -135,7 +135,7 @@ def test_arrays_of_numpy_are_points_too(dask):
         assert np.array_equal(a, b)
 
 
-def test_small_leverages_keep_their_digits(dask):
+def test_small_leverages_keep_their_accuracy(dask):
     case = make_case()
     fit = partial(scale.fit_kernel_ridge, case.X, case.y, chunks=7, scheduler="synchronous")
     expected = ni.fit_kernel_ridge(ni.relu_ntk(case.X), case.y, 1e12).leverage.numpy()
