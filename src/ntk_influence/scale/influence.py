@@ -95,7 +95,7 @@ def leave_group_out(
     r"""Predictions at the test points of the model fitted without a group of training points.
 
     As `ntk_influence.leave_group_out`. The dual of that model is $\alpha - P_{:S} (P_{SS})^{-1}
-    \alpha_S$, zero on the group; the |S| columns of $P$ come here.
+    \alpha_S$, zero on the group; the columns of $P$ that belong to the group come here.
 
     Parameters
     ----------
