@@ -4,6 +4,9 @@ Influence matrices are ``(n_train, n_test)``. Positive means that removing the t
 raises the test loss: the point is helpful. Losses are sums of halves of squares, never means.
 """
 
+from importlib import import_module
+from types import ModuleType
+
 from . import bounds, conventions, datasets, finite_width
 from .audit import TrustReport, trust_report
 from .complexity import complexity
@@ -53,6 +56,14 @@ __all__ = [
     "predict_at",
     "relu_ntk",
     "retrain_without",
+    "scale",
     "train",
     "trust_report",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """``scale`` is imported when it is first asked for: whoever fits in memory needs no Dask."""
+    if name == "scale":
+        return import_module(".scale", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -112,12 +112,20 @@ def fit_kernel_ridge(
         P = torch.cholesky_inverse(factor, out=None if factor.requires_grad else factor)
         condition = norm * _max_row_sum(P)
     if failed or not condition <= 1e-3 / eps:
-        state = "not positive definite" if failed else f"condition number {condition:.0e}"
-        raise ValueError(
-            f"ridge: expected a value that makes K + ridge I safely invertible in {K.dtype}, got "
-            f"{ridge} ({state}; repeated points?); try a ridge of {1e5 * eps * norm:.0e} or more"
-        )
+        raise not_invertible(K.dtype, ridge, norm, None if failed else condition)
     return KernelRidge(dual=P @ y, inverse=P, ridge=ridge, leverage=_leverage(K, P, ridge))
+
+
+def not_invertible(
+    dtype: torch.dtype, ridge: float, norm: float, condition: float | None
+) -> ValueError:
+    """The complaint about a ridge under which no factor or too few digits are left."""
+    state = "not positive definite" if condition is None else f"condition number {condition:.0e}"
+    least = 1e5 * torch.finfo(dtype).eps * norm
+    return ValueError(
+        f"ridge: expected a value that makes K + ridge I safely invertible in {dtype}, got "
+        f"{ridge} ({state}; repeated points?); try a ridge of {least:.0e} or more"
+    )
 
 
 def _leverage(K: Float[Tensor, "n n"], P: Float[Tensor, "n n"], ridge: float) -> Float[Tensor, "n"]:
