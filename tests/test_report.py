@@ -99,6 +99,7 @@ def test_a_table_with_lines_and_a_test_table(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = rows_of(tmp_path / "out" / "report.csv")
     assert [row["place"] for row in rows[:2]] == ["line 2", "line 3"]
+    assert [row["line"] for row in rows[:2]] == ["2", "3"]
     assert rows[0]["label"] == table.labels[0]
 
 

@@ -34,7 +34,14 @@ def signs(
         yield "Drift of the kernel: *not tested* (the file names no network `initial`)."
     else:
         share = drift(ni.empirical_ntk(network.initial, X).double(), K.cpu())
-        yield f"The kernel moved by **{share:.0%}** of its size during the training."
+        learnt = (
+            " It was learnt from these labels, wrong ones included: such a label can hide from it,"
+            " and the kernel before the training is the better witness."
+        )
+        yield (
+            f"The kernel moved by **{share:.0%}** of its size during the training."
+            + (learnt if share > 1 else "")
+        )
     kinks = near_kinks(network.model, X)
     if kinks is None:
         yield "Inputs near a kink: *not tested* (the network has no module `torch.nn.ReLU`)."

@@ -119,6 +119,12 @@ def first_in_order(score: Float[Tensor, "n"], planted: Bool[np.ndarray, "n"]) ->
     return float(planted[order].mean())
 
 
+def line_of(place: str) -> int | None:
+    """The number of a line of a CSV file; None where a point has no line."""
+    word, _, number = place.partition(" ")
+    return int(number) if word == "line" and number.isdecimal() else None
+
+
 def rows(report: ni.TrustReport, prepared: Prepared) -> list[dict]:
     """The table of the report: where a point stands in the file, its label, and all columns."""
     says = prepared.label_of(report.loo_prediction)
@@ -127,7 +133,14 @@ def rows(report: ni.TrustReport, prepared: Prepared) -> list[dict]:
         del row["loo_prediction"]
         row["verdict"] = in_places(row["verdict"], prepared.places)
     named = [
-        {"point": row.pop("point"), "place": place, "label": label, "others_say": other, **row}
+        {
+            "point": row.pop("point"),
+            "line": line_of(place),
+            "place": place,
+            "label": label,
+            "others_say": other,
+            **row,
+        }
         for row, place, label, other in zip(
             table, prepared.places, prepared.labels, says, strict=True
         )
