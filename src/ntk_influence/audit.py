@@ -95,7 +95,7 @@ def trust_report(
     ----------
     K : (n, n) symmetric positive semi-definite kernel matrix of at least two training points.
     y : (n,) or (n, c) labels, of the same dtype and device.
-    ridge : $\lambda \ge 0$; left out, that of the path with the least leave-one-out error
+    ridge : $\lambda \ge 0$; left out, that of the path with the least leave-one-out error.
         The path has 41 ridges on a logarithmic scale. It ends at the trace of K, which is not below
         any eigenvalue: there no direction is fitted by more than one half. It begins at 1e-8 times
         the mean diagonal, or where rounding allows $K + \lambda I$ to be inverted safely.
@@ -109,9 +109,9 @@ def trust_report(
         As `fit_kernel_ridge` and `loo_influence`; a single point, a kernel with a negative
         eigenvalue or without a positive one.
 
-    Source: leave-one-out, Allen 1974 and Zhang and Zhang 2022, Eq. (9); wrong labels, Platt 1999,
-    Lawrence and Scholkopf 2001,
-    Bootkrajang and Kaban 2012, Tukey 1960; the posterior on exact leave-one-out values is ours.
+    Source: leave-one-out, Allen 1974 and Zhang and Zhang 2022, Eq. (9); wrong labels,
+    Lawrence and Scholkopf 2001, Platt 1999, Bootkrajang and Kaban 2012, Tukey 1960; the posterior
+    on exact leave-one-out values is ours.
     """
     K, y, given = check_problem(K, y, 0.0 if ridge is None else ridge)
     K, y, n = K.detach(), y.detach(), len(K)

@@ -90,9 +90,9 @@ def of_classes(scores: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, fl
     the classes that occur is written down, each alike. So $y_i$ is observed with probability $L_i =
     (1 - \rho)\, q_{y_i} + \frac{\rho}{c - 1} (1 - q_{y_i})$, and is wrong, given that, with
     probability $\frac{\rho}{c - 1} (1 - q_{y_i}) / L_i$. The numbers $a \ge 0$, $b$ and $0 \le
-    \rho \le \frac12$ maximise $\sum_i \log L_i$. Two classes are $g = (f, -f) / 2$, Platt's
-    $s(a f + b)$. Where most predictions are equally sure, the maximum can be at $\rho = 0$: a flip
-    and a lack of slope then look alike.
+    \rho \le \frac12$ maximise $\sum_i \log L_i$. Where most predictions are equally sure, the
+    maximum can be at $\rho = 0$: a flip and a lack of slope then look alike. A report uses it for
+    more than two classes; two have `of_two_classes`.
 
     Where the predictions separate the classes, $a$ would grow without bound. It stops where the
     odds of the first to the second class are $(n + 1)^2$ at the median point: n points cannot
