@@ -2,10 +2,11 @@
 
 ::
 
-    python3 -m venv /tmp/cleanlab && /tmp/cleanlab/bin/python -m pip install -c constraints.txt \\
+    python3 -m venv _build/cleanlab
+    _build/cleanlab/bin/python -m pip install -c constraints.txt \\
         torch==2.13.0 mlxtend pooch tqdm jaxtyping psutil matplotlib ipython nbformat pyyaml \\
         cleanlab
-    PYTHONPATH=src /tmp/cleanlab/bin/python benchmarks/label_errors.py
+    PYTHONPATH=src _build/cleanlab/bin/python benchmarks/label_errors.py
 
 It writes ``data/recorded/label_errors.json``.
 """

@@ -1,13 +1,13 @@
 """Scores of other libraries on one small problem, read by ``conventions``, beside our own.
 
-Each library has an environment of its own, outside of the repository, and one command, here for
+Each library has an environment of its own and one command, here for
 Captum; ``PACKAGE`` is ``captum==0.9.0``, ``dattri==0.3.0``, ``kronfluence==1.0.1``,
 ``pyinfluence==0.5.0`` or ``'pydvl[influence]==0.10.0'`` (the last without the constraints, since it
 asks for an older numpy)::
 
-    python3 -m venv /tmp/peers && /tmp/peers/bin/python -m pip install -c constraints.txt \\
+    python3 -m venv _build/peers && _build/peers/bin/python -m pip install -c constraints.txt \\
         torch==2.13.0 mlxtend pooch tqdm jaxtyping psutil PACKAGE
-    PYTHONPATH=src /tmp/peers/bin/python benchmarks/peers.py captum
+    PYTHONPATH=src _build/peers/bin/python benchmarks/peers.py captum
 
 A run replaces the rows of its library in ``data/recorded/conventions.json``.
 """

@@ -1,8 +1,10 @@
 """Random problems of regression and of training, and the slow and obvious way to solve them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
@@ -137,3 +139,13 @@ def descend(network, X, y, schedule):
             gradient = torch.linalg.solve(damped, gradient.flatten()).reshape(W.shape)
         W = (W - step.size * gradient).detach()
     return W
+
+
+def refused(call: Callable, argument: str, expected: str, got: str) -> None:
+    """The call is refused in one sentence that names argument, expectation and what came."""
+    with pytest.raises(ValueError, match=rf"^{argument}: expected ") as caught:
+        call()
+    expectation, _, came = str(caught.value).partition(", got ")
+    assert expected in expectation
+    assert got in came
+    assert "\n" not in str(caught.value)

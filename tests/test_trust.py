@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 import ntk_influence as ni
+from livebook.networks import evaluated
+from ntk_influence.groups import pair_residuals
 from studies import own_network, trust
 
 RIDGE = 0.1
@@ -29,12 +31,24 @@ def without(K, y, row, gone):
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_without_two_points_is_a_refit(outputs):
     K, y, _, model = problem(n=20, outputs=outputs)
-    prediction, both = trust.without_two(model, y, slice(5, 9))
+    missed = pair_residuals(model, torch.arange(5, 9))
     for column, j in enumerate(range(5, 9)):
-        torch.testing.assert_close(prediction[column], without(K, y, K[j], {j}), rtol=0, atol=1e-9)
         for i in range(len(K)):
-            refit = without(K, y, K[j], {i, j})
-            torch.testing.assert_close(both[i, column], refit, rtol=0, atol=1e-9)
+            refit = y[j] - without(K, y, K[j], {i, j})
+            torch.testing.assert_close(missed[i, column], refit, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_left_out_predictions_hang_on_what_refits_say(outputs):
+    K, y, _, model = problem(n=12, outputs=outputs)
+    found = trust.hanging(model, y)
+    for j in range(len(K)):
+        alone = without(K, y, K[j], {j})
+        both = torch.stack([without(K, y, K[j], {i, j}) for i in range(len(K))])
+        moved = (both - alone).reshape(len(K), -1).norm(dim=1)
+        torch.testing.assert_close(found.prediction[j], alone, rtol=0, atol=1e-9)
+        torch.testing.assert_close(found.moved[j], moved.max(), rtol=0, atol=1e-9)
+        assert int(found.point[j]) == int(moved.argmax())
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -62,9 +76,20 @@ def test_a_verdict_names_the_place_in_the_file():
     places = ["line 2", "line 5"]
     whole = "label probably wrong; copy of point 1, which has another label; alone"
     told = "label probably wrong; copy of line 5, which has another label; alone"
-    assert trust.in_places(whole, places) == told
-    assert trust.in_places("copy of point 0; alone", places) == "copy of line 2; alone"
-    assert trust.in_places("nothing to see", places) == "nothing to see"
+    assert trust.in_places(whole, 1, places) == told
+    assert trust.in_places("nothing to see", -1, places) == "nothing to see"
+
+
+def test_a_network_is_looked_at_in_eval_mode_and_left_as_it_was():
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.ReLU(), nn.Dropout(0.9))
+    model[2].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    X = torch.ones(5, 2)
+    assert torch.equal(evaluated(model, X), evaluated(model, X))
+    own_network.near_kinks(model, X)
+    assert [part.training for part in model] == [True, True, False]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
 def test_the_share_of_inputs_near_a_kink():
@@ -72,9 +97,3 @@ def test_the_share_of_inputs_near_a_kink():
     X = torch.cat([torch.full((3, 1), 1e-6), torch.ones(9, 1)])
     assert own_network.near_kinks(model, X) == pytest.approx(0.25)
     assert own_network.near_kinks(nn.Sequential(nn.Tanh()), X) is None
-
-
-def test_drift_is_relative():
-    K = torch.eye(4, dtype=torch.float64)
-    assert own_network.drift(K, K) == 0
-    assert own_network.drift(K, 3 * K) == pytest.approx(2)

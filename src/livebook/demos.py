@@ -18,11 +18,17 @@ def digits(n: int = 500) -> tuple[tables.Table, np.ndarray]:
     return _flipped(images.astype(float), data.labels.numpy().astype(str), images)
 
 
-def breast_cancer() -> tuple[tables.Table, np.ndarray]:
-    """Wisconsin's table of 569 tumours in 30 numbers; one label in twenty was flipped."""
+def tumours() -> tables.Table:
+    """Wisconsin's table of 569 tumours in 30 numbers."""
     table = load_breast_cancer(as_frame=True)
     names = np.asarray(table.target_names)[table.target.to_numpy()]
-    return _flipped(table.data, names, None)
+    return tables.Table(table.data, pd.Series(names, name="kind"), _rows(len(names)))
+
+
+def breast_cancer() -> tuple[tables.Table, np.ndarray]:
+    """The table of tumours, of which one label in twenty was flipped."""
+    table = tumours()
+    return _flipped(table.features, table.labels.to_numpy(dtype=str), None)
 
 
 DEMONSTRATIONS = {"digits": digits, "breast-cancer": breast_cancer}
@@ -34,5 +40,9 @@ def _flipped(features, names: np.ndarray, pictures: np.ndarray | None) -> tuple:
     planted = np.zeros(len(names), dtype=bool)
     planted[chosen] = True
     labels = np.where(planted, np.where(names == one, other, one), names)
-    places = [f"row {row}" for row in range(len(names))]
-    return tables.Table(features, pd.Series(labels, name="label"), places, pictures), planted
+    labels = pd.Series(labels, name="label")
+    return tables.Table(features, labels, _rows(len(names)), pictures), planted
+
+
+def _rows(count: int) -> list[str]:
+    return [f"row {row}" for row in range(count)]

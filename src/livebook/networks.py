@@ -58,11 +58,23 @@ def inputs(network: OwnNetwork, table: Table, vectors: Tensor) -> Tensor:
     return X.to(dtype)
 
 
+def evaluated(model: nn.Module, X: Tensor) -> Tensor:
+    """What a module says in eval mode: neither dropout nor a change of its buffers."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            return model(X)
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
 def check(network: OwnNetwork, given: "Given") -> None:
     """Try the module on two rows; ``ValueError`` with one sentence if it does not take them."""
     try:
         X = inputs(network, given.table, given.prepared.X)[:2]
-        outputs = network.model(X)
+        outputs = evaluated(network.model, X)
         ni.empirical_ntk(network.model, X)
     except ValueError:
         raise

@@ -28,6 +28,7 @@ class Prepared:
     labels: list[str]
     classes: tuple[str, ...]  # () for numbers
     places: list[str]
+    lines: list[int | None]  # in the file; None where there are none
     pictures: np.ndarray | None
     notices: tuple[str, ...]
     unit: float = 1.0  # what a target of one is in the unit of the labels
@@ -40,8 +41,13 @@ class Prepared:
         """Predictions in words: the class of the greatest output, or the number in its unit."""
         if not self.classes:
             return [f"{self.centre + self.unit * value:.4g}" for value in prediction.tolist()]
-        chosen = prediction.argmax(dim=1) if prediction.ndim == 2 else (prediction > 0).long()
-        return [self.classes[index] for index in chosen.tolist()]
+        chosen = decision(prediction, prediction.ndim == 2).tolist()
+        return [self.classes[index] for index in chosen]
+
+
+def decision(prediction: Tensor, several: bool) -> Tensor:
+    """The class that outputs decide for: the greatest of several, on the last axis, or a sign."""
+    return prediction.argmax(dim=-1) if several else (prediction > 0).long()
 
 
 def prepare(table: Table, kind: str | None = None, test: Table | None = None) -> Prepared:
@@ -61,6 +67,7 @@ def prepare(table: Table, kind: str | None = None, test: Table | None = None) ->
         [str(label) for label in table.labels],
         classes,
         table.places,
+        table.lines or [None] * len(y),
         table.pictures,
         tuple(notices),
         unit,

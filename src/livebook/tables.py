@@ -5,7 +5,7 @@ Whatever is wrong with them is one sentence (``ValueError``), and whatever was c
 
 import csv
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,8 @@ class Table:
     labels: pd.Series
     places: list[str]  # "line 17", "row 3" or the name of a picture
     pictures: np.ndarray | None = None  # (n, h, w) or (n, h, w, 3), bytes
-    notices: tuple[str, ...] = field(default=())
+    notices: tuple[str, ...] = ()
+    lines: list[int] | None = None  # of a CSV file
 
 
 def read(path: Path, label: str | None = None, fewest: int = FEWEST) -> Table:
@@ -83,9 +84,9 @@ def _csv(path: Path, label: str | None) -> Table:
     if label is None:
         label = columns[-1]
     profiles.known(f"{path}: LABEL", label, columns)
-    numbers = lines[1:] if len(lines) == len(frame) + 1 else range(2, len(frame) + 2)
+    numbers = lines[1:] if len(lines) == len(frame) + 1 else list(range(2, len(frame) + 2))
     places = [f"line {number}" for number in numbers]
-    return Table(frame.drop(columns=label), frame[label].rename(label), places)
+    return Table(frame.drop(columns=label), frame[label], places, lines=numbers)
 
 
 def _arrays(path: Path) -> Table:
@@ -145,7 +146,7 @@ def pictures_of(folder: Path, table: Table) -> Table:
             f"{folder}: expected one picture for each of the {count} rows, got {len(names)}"
         )
     shown = np.stack([_picture(files[name]) for name in names])
-    return Table(features, table.labels, table.places, shown, table.notices)
+    return replace(table, features=features, pictures=shown)
 
 
 def _picture(file: Path) -> np.ndarray:
@@ -171,13 +172,18 @@ def _labelled(table: Table) -> Table:
     places = [table.places[row] for row in np.flatnonzero(missing)]
     notice = f"{missing.sum()} rows without a label were left out ({_some(places)})."
     features = table.features
-    features = features.iloc[kept] if isinstance(features, pd.DataFrame) else features[kept]
-    pictures = None if table.pictures is None else table.pictures[kept]
-    labels = table.labels.iloc[kept].reset_index(drop=True)
-    where = [table.places[row] for row in kept]
     if isinstance(features, pd.DataFrame):
-        features = features.reset_index(drop=True)
-    return Table(features, labels, where, pictures, (*table.notices, notice))
+        features = features.iloc[kept].reset_index(drop=True)
+    else:
+        features = features[kept]
+    return Table(
+        features,
+        table.labels.iloc[kept].reset_index(drop=True),
+        [table.places[row] for row in kept],
+        None if table.pictures is None else table.pictures[kept],
+        (*table.notices, notice),
+        None if table.lines is None else [table.lines[row] for row in kept],
+    )
 
 
 def _some(names: list[str], most: int = 5) -> str:

@@ -63,6 +63,18 @@ def unit_rows(argument: str, X: Tensor, row: str = "row") -> None:
     require(deviation <= tolerance, argument, expected, f"a norm that is off by {deviation:.1e}")
 
 
+def unit_points(X: object, Z: object = None) -> tuple[Tensor, Tensor | None]:
+    """Points with unit rows, and others alike if there are any."""
+    X = tensor("X", X, (2,))
+    unit_rows("X", X)
+    if Z is not None:
+        Z = tensor("Z", Z, (2,))
+        alike("Z", Z, "X", X)
+        require(Z.shape[1] == X.shape[1], "Z", f"{X.shape[1]} columns as in X", Z.shape[1])
+        unit_rows("Z", Z)
+    return X, Z
+
+
 def labels(argument: str, value: object, other: str, reference: Tensor, rows: int) -> Tensor:
     """Labels of that many points, (n,) or (n, c), alike another argument; squares stay finite."""
     y = tensor(argument, value, (1, 2))

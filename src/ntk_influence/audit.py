@@ -9,10 +9,12 @@ from torch import Tensor
 
 from . import _check, wrong_label
 from .complexity import complexity
+from .groups import pair_residuals
 from .influence import loo_influence
 from .ridge import KernelRidge, check_problem, fit_kernel_ridge
 
 RIDGES = 41
+CHUNK = 2**24  # residuals of pairs that are held at once
 PROBABLE, POSSIBLE = 0.5, 0.1  # of a wrong label
 OTHER = ", which has another label"
 ALONE = 0.9  # leverage from which a residual is ten times too small
@@ -176,22 +178,19 @@ def _path(K: Float[Tensor, "n n"], y: Tensor) -> tuple[Float[Tensor, "r"], Float
 
 
 def _among_themselves(model: KernelRidge) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    r"""Greatest and least influence of a point on the leave-one-out losses of the others.
-
-    Without i and j the residual at j is $(P_{ii} \alpha_j - P_{ij} \alpha_i) / (P_{ii} P_{jj} -
-    P_{ij}^2)$, the block formula of two points.
-    """
-    P, d = model.inverse, model.inverse.diagonal()
-    alpha = model.dual.reshape(len(P), -1)
-    determinant = torch.outer(d, d).sub_(P.square())
-    loss = torch.zeros_like(P)
-    for a in alpha.T:
-        missed = (d[:, None] * a - P * a[:, None]).div_(determinant)
-        loss.add_(missed.square_(), alpha=0.5)
-    loss.sub_((alpha / d[:, None]).square().sum(dim=1) / 2)
-    loss.fill_diagonal_(-torch.inf)
-    helpful = loss.amax(dim=1)
-    return helpful, loss.fill_diagonal_(torch.inf).amin(dim=1)
+    """Greatest and least influence of a point on the leave-one-out losses of the others."""
+    alpha, d = model.dual.reshape(len(model.dual), -1), model.inverse.diagonal()
+    alone = (alpha / d[:, None]).square().sum(dim=1) / 2
+    helpful, harmful = torch.full_like(d, -torch.inf), torch.full_like(d, torch.inf)
+    for points in torch.arange(len(d), device=d.device).split(max(1, CHUNK // alpha.numel())):
+        missed = pair_residuals(model, points).reshape(len(d), len(points), -1)
+        growth = missed.square().sum(dim=2) / 2 - alone[points]
+        here = torch.arange(len(points), device=d.device)
+        growth[points, here] = -torch.inf
+        helpful = torch.maximum(helpful, growth.amax(dim=1))
+        growth[points, here] = torch.inf
+        harmful = torch.minimum(harmful, growth.amin(dim=1))
+    return helpful, harmful
 
 
 def _inputs(X: Tensor | None, K: Tensor) -> Tensor | None:

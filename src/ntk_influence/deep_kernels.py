@@ -83,13 +83,7 @@ def deep_ntk(
     depth = _check.integer("depth", depth)
     known = isinstance(train, str) and train in TRAINED
     _check.require(known, "train", f"one of {', '.join(TRAINED)}", repr(train))
-    X = _check.tensor("X", X, (2,))
-    _check.unit_rows("X", X)
-    if Z is not None:
-        Z = _check.tensor("Z", Z, (2,))
-        _check.alike("Z", Z, "X", X)
-        _check.require(Z.shape[1] == X.shape[1], "Z", f"{X.shape[1]} columns as in X", Z.shape[1])
-        _check.unit_rows("Z", Z)
+    X, Z = _check.unit_points(X, Z)
     entries = len(X) * len(X if Z is None else Z)
     kept = depth + 1 if _followed(X, Z) else 1
     _check.fits("X", "a kernel", kept * ARRAYS * entries * X.element_size(), X.device)

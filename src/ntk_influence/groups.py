@@ -1,9 +1,9 @@
-"""A group of training points that together change one prediction much."""
+"""Pairs and groups of training points that are left out together."""
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from . import _check
@@ -72,3 +72,36 @@ def most_influential_group(model: KernelRidge, k_test_row: Float[Tensor, "n"], s
         removed[:, step] = column
     f = model.predict(k[None])[0]
     return Group(group, leave_group_out(model, k[None], group)[0] - f)
+
+
+def pair_residuals(
+    model: KernelRidge, points: Int[Tensor, "b"]
+) -> Float[Tensor, "n b"] | Float[Tensor, "n b c"]:
+    r"""Residuals at some training points j of the models without j and without each i as well.
+
+    With $P$ and $\alpha$ of the whole model, $y_j - f^{\setminus \{i, j\}}(x_j) = (P_{ii} \alpha_j
+    - P_{ij} \alpha_i) / (P_{ii} P_{jj} - P_{ij}^2)$, the block formula of two points; where i is j,
+    $\alpha_j / P_{jj}$.
+
+    Parameters
+    ----------
+    model : KernelRidge
+        Fitted to all n training points.
+    points : (b,) indices j, on the device of the model.
+
+    Returns
+    -------
+    (n, b) or (n, b, c) tensor; entry (i, j) is the residual at j without both, in the unit of the
+    labels.
+
+    Source: An, Liu and Venkatesh 2007.
+    """
+    P, d = model.inverse, model.inverse.diagonal()
+    alpha = model.dual.reshape(len(P), -1)
+    here = torch.arange(len(points), device=P.device)
+    determinant = torch.outer(d, d[points]) - P[:, points].square()
+    determinant[points, here] = 1
+    missed = d[:, None, None] * alpha[points] - P[:, points, None] * alpha[:, None]
+    missed /= determinant[..., None]
+    missed[points, here] = alpha[points] / d[points, None]
+    return missed.reshape(len(P), len(points), *model.dual.shape[1:])

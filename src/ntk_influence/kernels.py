@@ -43,13 +43,7 @@ def relu_ntk(
     of the smoothed network is this book's, from the orthant probability of Sheppard 1899.
     """
     smoothing = _check.nonnegative("smoothing", smoothing)
-    X = _check.tensor("X", X, (2,))
-    _check.unit_rows("X", X)
-    if Z is not None:
-        Z = _check.tensor("Z", Z, (2,))
-        _check.alike("Z", Z, "X", X)
-        _check.require(Z.shape[1] == X.shape[1], "Z", f"{X.shape[1]} columns as in X", Z.shape[1])
-        _check.unit_rows("Z", Z)
+    X, Z = _check.unit_points(X, Z)
     rows, columns = len(X), len(X if Z is None else Z)
     _check.fits("X", "a kernel", 3 * rows * columns * X.element_size(), X.device)
     cosine = X @ (X if Z is None else Z).T

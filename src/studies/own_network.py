@@ -8,8 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 import ntk_influence as ni
-from livebook.networks import OwnNetwork, inputs
+from livebook.ledger import QUIET
+from livebook.networks import OwnNetwork, evaluated, inputs
 from livebook.report import Given
+
+from .lazy import root_mean_square
+from .measures import relative_error
 
 
 def kernels(network: OwnNetwork, given: Given) -> tuple[Tensor, Tensor | None]:
@@ -33,7 +37,8 @@ def signs(
     if network.initial is None:
         yield "Drift of the kernel: *not tested* (the file names no network `initial`)."
     else:
-        share = drift(ni.empirical_ntk(network.initial, X).double(), K.cpu())
+        before = ni.empirical_ntk(network.initial, X).double()
+        share = relative_error(K.cpu(), before.cpu())
         learnt = (
             " It was learnt from these labels, wrong ones included: such a label can hide from it,"
             " and the kernel before the training is the better witness."
@@ -50,9 +55,10 @@ def signs(
     if network.retrain is None:
         yield "Noise floor: *not tested* (the file has no function `retrain`)."
         return
-    floor = apart(*(outputs(network.retrain(seed), X, y) for seed in (0, 1)))
-    change = float((ni.leave_one_out(fitted, K) - fitted.predict(K)).square().mean().sqrt())
-    quiet = floor <= change / 5
+    one, other = (outputs(network.retrain(seed), X, y) for seed in (0, 1))
+    floor = root_mean_square(one - other)
+    change = root_mean_square(ni.leave_one_out(fitted, K) - fitted.predict(K))
+    quiet = floor <= QUIET * change
     verdict = "Retraining can tell." if quiet else "Retraining *cannot tell* this effect."
     yield (
         f"Two trainings differ by {floor:.2g} (root mean square); the removal of an example "
@@ -62,22 +68,7 @@ def signs(
 
 def outputs(model: torch.nn.Module, X: Tensor, y: Tensor) -> Tensor:
     """What a network says, shaped like the targets."""
-    was = model.training
-    model.eval()
-    with torch.no_grad():
-        f = model(X)
-    model.train(was)
-    return f.double().reshape(y.shape).cpu()
-
-
-def apart(one: Tensor, other: Tensor) -> float:
-    """Root mean square difference of two predictions."""
-    return float((one - other).square().mean().sqrt())
-
-
-def drift(before: Float[Tensor, "n n"], after: Float[Tensor, "n n"]) -> float:
-    """Relative Frobenius distance of a kernel from what it was before."""
-    return float((after - before).norm() / before.norm())
+    return evaluated(model, X).double().reshape(y.shape).cpu()
 
 
 def near_kinks(model: torch.nn.Module, X: Tensor, reach: float = 0.01) -> float | None:
@@ -94,8 +85,7 @@ def near_kinks(model: torch.nn.Module, X: Tensor, reach: float = 0.01) -> float 
     parts = [part for part in model.modules() if isinstance(part, torch.nn.ReLU)]
     hooks = [part.register_forward_pre_hook(look) for part in parts]
     try:
-        with torch.no_grad():
-            model(X)
+        evaluated(model, X)
     finally:
         for hook in hooks:
             hook.remove()

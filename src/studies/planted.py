@@ -1,26 +1,19 @@
 """Data with labels that are wrong on purpose, and how many of them are found."""
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from sklearn.datasets import load_breast_cancer
 from torch import Tensor
 
 import ntk_influence as ni
-
-
-def table_of_tumours() -> tuple[Float[Tensor, "n d"], Float[Tensor, "n"]]:
-    """Unit rows of standardised columns and a constant one, and labels."""
-    X, benign = load_breast_cancer(return_X_y=True)
-    X = np.column_stack([(X - X.mean(axis=0)) / X.std(axis=0), np.ones(len(X))])
-    X /= np.linalg.norm(X, axis=1, keepdims=True)
-    return torch.from_numpy(X), torch.from_numpy(2.0 * benign - 1)
+from livebook import demos
+from livebook.prepare import prepare
 
 
 def inputs_and_labels(name: str, n_train: int) -> tuple[Float[Tensor, "n d"], Tensor]:
-    """Inputs, and labels of -1 and 1."""
+    """Inputs, and labels of -1 and 1; tables are prepared as for a report."""
     if name == "breast-cancer":
-        return table_of_tumours()
+        tumours = prepare(demos.tumours())
+        return tumours.X, tumours.y
     data = ni.datasets.load(name, n_train, 2)
     return data.X, data.y if data.y.ndim == 1 else 2 * data.y - 1
 
@@ -38,5 +31,5 @@ def flipped(y: Tensor, rate: float, draw: int) -> tuple[Tensor, Bool[Tensor, "n"
 
 def first_found(score: Float[Tensor, "n"], wrong: Bool[Tensor, "n"]) -> float:
     """Share of the wrong labels among as many of the largest scores."""
-    first = score.argsort(descending=True)[: int(wrong.sum())]
+    first = score.argsort(descending=True, stable=True)[: int(wrong.sum())]
     return float(wrong[first].double().mean())

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 import ntk_influence as ni
-from livebook.prepare import Prepared
+from livebook.prepare import Prepared, decision
+from ntk_influence.groups import pair_residuals
 
 CHUNK = 2**24  # entries of the predictions that are held at once
 
@@ -28,54 +29,30 @@ def hanging(model: ni.KernelRidge, y: Tensor, k_test: Tensor | None = None) -> H
     """Which predictions hang on one point: those of test points, else those of left-out points.
 
     Exact: `leave_one_out` for a test point; for the leave-one-out prediction of point j, without i
-    as well, the block formula of two points.
+    as well, `pair_residuals`.
     """
-    n, outputs = len(y), y[0].numel()
-    step = max(1, CHUNK // (n * outputs))
+    targets = torch.arange(len(y) if k_test is None else len(k_test), device=y.device)
     parts = []
-    for start in range(0, n if k_test is None else len(k_test), step):
+    for points in targets.split(max(1, CHUNK // y.numel())):
         if k_test is None:
-            prediction, without = without_two(model, y, slice(start, start + step))
+            missed = pair_residuals(model, points)
+            prediction, without = (
+                y[points] - missed[points, torch.arange(len(points))],
+                y[points] - missed,
+            )
         else:
-            k = k_test[start : start + step]
+            k = k_test[points]
             prediction, without = model.predict(k), ni.leave_one_out(model, k)
         parts.append(_most(prediction, without))
     return Hanging(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-
-
-def without_two(model: ni.KernelRidge, y: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-    r"""Leave-one-out predictions of points j, (b[, c]), and without each i too, (n, b[, c]).
-
-    The residual at j without i and j is $(P_{ii} \alpha_j - P_{ij} \alpha_i) / (P_{ii} P_{jj} -
-    P_{ij}^2)$; where i is j it is that without j alone.
-    """
-    P, d = model.inverse, model.inverse.diagonal()
-    alpha, labels = model.dual.reshape(len(P), -1), y.reshape(len(P), -1)
-    own = torch.arange(len(P), device=P.device)[rows]
-    here = torch.arange(len(own), device=P.device)
-    determinant = torch.outer(d, d[own]) - P[:, own].square()
-    determinant[own, here] = 1
-    missed = d[:, None, None] * alpha[own] - P[:, own, None] * alpha[:, None]
-    missed /= determinant[..., None]
-    missed[own, here] = alpha[own] / d[own, None]
-    shape = model.dual.shape[1:]
-    prediction = labels[own] - alpha[own] / d[own, None]
-    return prediction.reshape(-1, *shape), (labels[own] - missed).reshape(len(P), -1, *shape)
-
-
-def decision(prediction: Tensor) -> Tensor:
-    """The class that outputs decide for: the greatest of several, the sign of one."""
-    return prediction.argmax(dim=-1) if prediction.ndim > 1 else (prediction > 0).long()
 
 
 def _most(prediction: Tensor, without: Tensor) -> tuple[Tensor, ...]:
     moved = (without - prediction).reshape(*without.shape[:2], -1).norm(dim=2)
     most, point = moved.max(dim=0)
     chosen = without[point, torch.arange(len(point), device=point.device)]
-    if prediction.ndim == 2:
-        turned = without.argmax(dim=2) != prediction.argmax(dim=1)
-    else:
-        turned = (without > 0) != (prediction > 0)
+    several = prediction.ndim == 2
+    turned = decision(without, several) != decision(prediction, several)
     return prediction, point, chosen, most, turned.sum(dim=0)
 
 
@@ -90,20 +67,15 @@ def suspects(report: ni.TrustReport, prepared: Prepared, count: int = 20) -> lis
             says[i],
             f"{float(report.wrong_label[i]):.2f}",
             f"{float(report.leverage[i]):.2f}",
-            in_places(report.verdict[i], prepared.places),
+            in_places(report.verdict[i], int(report.duplicate_of[i]), prepared.places),
         ]
         for i in order
     ]
 
 
-def in_places(verdict: str, places: list[str]) -> str:
+def in_places(verdict: str, duplicate_of: int, places: list[str]) -> str:
     """A verdict in which another point is named as the file has it."""
-    head, found, rest = verdict.partition("copy of point ")
-    if not found:
-        return verdict
-    number, comma, tail = rest.partition(",")
-    number, semicolon, end = number.partition(";")
-    return f"{head}copy of {places[int(number)]}{semicolon}{end}{comma}{tail}"
+    return verdict.replace(f"copy of point {duplicate_of}", f"copy of {places[duplicate_of]}")
 
 
 def found(report: ni.TrustReport, planted: Bool[np.ndarray, "n"]) -> tuple[float, float, int]:
@@ -113,36 +85,24 @@ def found(report: ni.TrustReport, planted: Bool[np.ndarray, "n"]) -> tuple[float
     return hits / max(1, called.sum()), hits / planted.sum(), int(called.sum())
 
 
-def first_in_order(score: Float[Tensor, "n"], planted: Bool[np.ndarray, "n"]) -> float:
-    """The share of the planted ones among as many points of the greatest scores."""
-    order = score.argsort(descending=True, stable=True).cpu().numpy()[: planted.sum()]
-    return float(planted[order].mean())
-
-
-def line_of(place: str) -> int | None:
-    """The number of a line of a CSV file; None where a point has no line."""
-    word, _, number = place.partition(" ")
-    return int(number) if word == "line" and number.isdecimal() else None
-
-
 def rows(report: ni.TrustReport, prepared: Prepared) -> list[dict]:
     """The table of the report: where a point stands in the file, its label, and all columns."""
     says = prepared.label_of(report.loo_prediction)
     table = report.rows()
     for row in table:
         del row["loo_prediction"]
-        row["verdict"] = in_places(row["verdict"], prepared.places)
+        row["verdict"] = in_places(row["verdict"], row["duplicate_of"], prepared.places)
     named = [
         {
             "point": row.pop("point"),
-            "line": line_of(place),
+            "line": line,
             "place": place,
             "label": label,
             "others_say": other,
             **row,
         }
-        for row, place, label, other in zip(
-            table, prepared.places, prepared.labels, says, strict=True
+        for row, line, place, label, other in zip(
+            table, prepared.lines, prepared.places, prepared.labels, says, strict=True
         )
     ]
     return named
