@@ -4,7 +4,7 @@
 
     python3 -m venv _build/cleanlab
     _build/cleanlab/bin/python -m pip install -c constraints.txt \\
-        torch==2.13.0 mlxtend pooch tqdm jaxtyping psutil matplotlib ipython nbformat pyyaml \\
+        torch==2.13.0 mlxtend pooch tqdm jaxtyping psutil matplotlib ipython jupytext pyyaml \\
         cleanlab
     PYTHONPATH=src _build/cleanlab/bin/python benchmarks/label_errors.py
 

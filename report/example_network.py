@@ -2,7 +2,8 @@
 
 A file of this kind defines `model`, a trained torch module, and where it likes `initial` (the
 module before the training), `prepare` (from the features of the table to what the module takes) and
-`retrain` (once more, from another seed).
+`retrain` (once more, from another seed). The file is run twice, to check it and for the report: a
+network that takes long is trained elsewhere, and its weights are loaded here.
 """
 
 import torch
