@@ -1,10 +1,11 @@
 """What needs a graphics card, in a fixed number of minutes, most valuable first.
 
 ``python benchmarks/gpu.py [--minutes M] [--to FOLDER] [--profile FILE] [--chapters NAME ...]`` runs
-the tests that compare a card with the processor, then the first chapters where a notebook can be
-executed, then the rows of chapter 16 that the profile lists. A row is written as soon as it is
-done, and every finished retraining is kept in ``checkpoints.tar``: run it again with the same
-folder to go on. It needs torch and the core library, and no network.
+the rows of chapter 16 that the profile lists, and beside them, since they keep a card waiting, the
+tests that compare a card with the processor and, where a notebook can be executed, the first
+chapters. A row is written as soon as it is done, and every finished retraining is kept in
+``checkpoints.tar``: run it again with the same folder to go on. It needs torch and the core
+library, and no network.
 """
 
 import argparse
@@ -38,29 +39,35 @@ def stop(signal_number: int, frame: object) -> None:
     raise OutOfTimeError
 
 
-def unit_tests() -> str:
-    """The last line of the tests that are generic in the device."""
-    if find_spec("pytest") is None or find_spec("beartype") is None:
-        return "not tested: needs pytest and beartype"
-    done = subprocess.run(TESTS, cwd=paths.ROOT, capture_output=True, text=True)
-    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr.strip()
+def beside(command: list[str], log: Path, *needs: str) -> subprocess.Popen | None:
+    """A command that runs beside the rows and writes into a log; None if a package is missing."""
+    if not command or any(find_spec(name) is None for name in needs):
+        return None
+    with log.open("w") as file:
+        return subprocess.Popen(command, cwd=paths.ROOT, stdout=file, stderr=subprocess.STDOUT)
 
 
-def chapters(names: list[str], to: Path) -> dict[str, str]:
+def finished(process: subprocess.Popen | None, log: Path) -> str:
+    """The last line that a command wrote, or why there is none; one that still runs is stopped."""
+    if process is None:
+        return "not tested: nothing was asked for, or a package is missing"
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+        return "not tested: the minutes were over"
+    return (log.read_text().strip().splitlines() or ["no output"])[-1]
+
+
+def verdicts(names: list[str], to: Path) -> dict[str, str]:
     """Verdicts of chapters on this device, beside those that are committed."""
-    if find_spec("papermill") is None or find_spec("jupytext") is None:
-        return {name: "not tested: needs papermill and jupytext" for name in names}
-    from livebook.ledger import published
-
-    if names:
-        command = [sys.executable, "-m", "livebook.run", "--to", str(to / "executed"), *names]
-        subprocess.run(command, cwd=paths.ROOT, check=False)
     found = {}
     for name in names:
         here, committed = to / "executed" / f"{name}.ipynb", paths.CHAPTERS / f"{name}.ipynb"
         if not here.exists():
             found[name] = "did not run"
             continue
+        from livebook.ledger import published
+
         words = [{row.claim: row.verdict for row in published(p)} for p in (here, committed)]
         found[name] = "same verdicts" if words[0] == words[1] else f"differs: {words[0]}"
     return found
@@ -88,7 +95,7 @@ def rows(parameters: dict, place: studies.Place, to: Path, known: list[dict]) ->
         n_left_out=parameters["n_left_out"],
         smoothing=0.3,
     )
-    how = {"n_twice": parameters["n_twice"], "n_shown": 10}
+    how = {"n_twice": parameters["n_twice"], "n_shown": 25}
     for row in studies.new_rows(base, parameters["settings"], place, list(known), **how):
         known.append(row)
         book.record(to, CHAPTER, {"rows": known}, place.device, dtype=str(place.dtype))
@@ -119,18 +126,26 @@ def main() -> None:
     if kept.exists():
         with tarfile.open(kept) as file:
             file.extractall(to, filter="data")
+    execute = [sys.executable, "-m", "livebook.run", "--to", str(to / "executed")]
+    execute = [*execute, *options.chapters] if options.chapters else []
+    logs = {"unit tests": to / "tests.log", "chapters": to / "chapters.log"}
+    processes = {
+        "unit tests": beside(TESTS, logs["unit tests"], "pytest", "beartype"),
+        "chapters": beside(execute, logs["chapters"], "papermill", "jupytext"),
+    }
     try:
         signal.setitimer(signal.ITIMER_REAL, 60 * options.minutes)
-        report["unit tests"] = unit_tests()
-        report["chapters"] = chapters(options.chapters, to)
-        print(json.dumps(report, indent=1), flush=True)
         place = studies.Place(device, torch.float32, str(to / "checkpoints"))
         rows(parameters, place, to, known)
+        for process in filter(None, processes.values()):
+            process.wait()
     except OutOfTimeError:
         report["stopped"] = f"after {options.minutes:g} minutes"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        report |= {what: finished(process, logs[what]) for what, process in processes.items()}
         report |= {
+            "verdicts": verdicts(options.chapters, to),
             "new rows": len(known) - before,
             "seconds": round(time.perf_counter() - started, 1),
         }

@@ -49,10 +49,11 @@ def commit() -> str:
     """The book's commit when this was first asked, which ``pick_device`` does; else ``unknown``.
 
     A book unpacked inside another repository has no commit: that of its surroundings says nothing.
+    A copy without its history may be told by ``BOOK_COMMIT`` what it is a copy of.
     """
     top = _git("rev-parse", "--show-toplevel")
     if not top or Path(top).resolve() != paths.ROOT.resolve():
-        return "unknown"
+        return os.environ.get("BOOK_COMMIT", "unknown")
     return _git("describe", "--always", "--dirty", "--abbrev=12") or "unknown"
 
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from . import _check
 from .network import TwoLayerReLU, activation, slope
 
+BUSY = 2e8  # pre-activations that keep a card busy: more at once only delay the first result
 RUNAWAY = 1e6  # of the labels: no minimum of the loss has dual variables as large
 
 
@@ -103,7 +104,8 @@ class Descent:
         """How many left-out points can be trained at once: one on a CPU, where it saves nothing."""
         if self.X.device.type != "cuda":
             return 1
-        return max(1, int(0.8 * _check.free_memory(self.X.device)) // self._bytes_each())
+        fit = int(0.8 * _check.free_memory(self.X.device)) // self._bytes_each()
+        return max(1, min(fit, int(BUSY // self.Z_start.numel())))
 
     def start(self) -> Float[Tensor, "b r m"]:
         """The coefficients of networks that have not moved."""
