@@ -220,3 +220,5 @@ def test_the_commit_is_that_of_the_book_and_not_of_its_surroundings(tmp_path, mo
     assert commit() == f"{own}-dirty"
     monkeypatch.setenv("PATH", "/nowhere")
     assert commit() == "unknown"
+    monkeypatch.setenv("BOOK_COMMIT", "told")
+    assert commit() == "told"

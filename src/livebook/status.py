@@ -1,4 +1,4 @@
-"""What was tried, and what came out: run times, other versions, other machines."""
+"""What was tried, and what came out: run times, other versions, other machines, a card."""
 
 import json
 
@@ -7,7 +7,7 @@ from . import paths, times
 
 def tables() -> list[str]:
     """The lines of the page, in Markdown."""
-    return [*_run_times(), "", *_versions(), "", *_portability()]
+    return [*_run_times(), "", *_versions(), "", *_portability(), "", *_graphics_card()]
 
 
 def _run_times() -> list[str]:
@@ -31,6 +31,18 @@ def _portability() -> list[str]:
     for setting, chapters in _recorded("portability").items():
         differ = [f"{name}: {cells}" for name, cells in chapters.items() if cells]
         lines.append(f"| {setting} | {len(chapters)} | {'; '.join(differ) or 'none'} |")
+    return lines
+
+
+def _graphics_card() -> list[str]:
+    found = _recorded("gpu")
+    lines = ["## A graphics card", "", "| what | came out |", "|---|---|"]
+    if not found:
+        return [*lines, "| `make gpu` | *not tested* |"]
+    made_by = found["made by"]
+    lines.append(f"| device | {made_by['device']}, torch {made_by['torch']} |")
+    lines.append(f"| tests that compare devices | {found['unit tests']} |")
+    lines += [f"| {name} | {verdict} |" for name, verdict in found["verdicts"].items()]
     return lines
 
 
