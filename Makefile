@@ -29,11 +29,11 @@ site: $(READY) ## build the site from the committed notebooks
 	@$(BIN)/python -m livebook.site --notebooks $(NOTEBOOKS)
 
 THREADS ?= 1
-SIDE_BY_SIDE := -n $(if $(filter 1,$(THREADS)),2,1) --dist loadfile
+SIDE_BY_SIDE := -n $(if $(filter 1,$(THREADS)),2,1)
 test: $(READY) ## unit tests, every committed notebook, the ledger, the site in a browser
 	@$(MAKE) --no-print-directory site
-	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest tests $(SIDE_BY_SIDE)
-	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest chapters report $(SIDE_BY_SIDE) -p livebook.nbval_plugin --nbval \
+	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest tests $(SIDE_BY_SIDE) --dist loadgroup
+	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest chapters report $(SIDE_BY_SIDE) --dist loadfile -p livebook.nbval_plugin --nbval \
 	  --nbval-current-env --nbval-cell-timeout 600
 
 report: $(READY) ## what to trust in your own data (DATA=table.csv LABEL=column OUT=folder)

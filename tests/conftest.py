@@ -26,6 +26,14 @@ settings.register_profile(
 settings.load_profile("light" if COPY else "full")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Between processes mutants are shared out by module; every other file stays together."""
+    for item in items:
+        mutant = getattr(item, "callspec", None) and item.callspec.params.get("mutant")
+        name = f"{item.path.stem} {mutant.module}" if mutant else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(scope="session")
 def digits():
     """Sixty real sevens and nines, and twenty to test on."""
