@@ -28,27 +28,34 @@ CPU = torch.device("cpu")
 PLACE = studies.Place(CPU, torch.float64, "_build/checkpoints")
 BASE = studies.Setting(
     dataset="mnist-5k-7v9", n_train=200, n_test=50, width=1000, scale=0.1, ridge=1.0,
-    seed=0, method="gradient_descent", steps=None, n_left_out=200,
+    seed=0, method="gradient_descent", steps=None, n_left_out=80,
 )  # fmt: skip
 TRAINED = {
-    "relu-1": BASE,
     "smoothed-1": BASE.but(smoothing=0.3, method="preconditioned", steps=160),
+    "relu-1": BASE,
 }
 RIDGES = (10.0, 1.0, 0.1, 0.01)
 N_LONGER = 4
 
 
+def kernel(ridge: float, smoothing: float = 0.0) -> studies.Predictions:
+    """The kernel model at a ridge, and its changes without each point."""
+    size = (BASE.dataset, BASE.n_train, BASE.n_test)
+    data, K, k_test = studies.problem(*size, CPU, smoothing)
+    return studies.kernel_model(K, k_test, data.y, ridge)
+
+
 def exact(ridge: float) -> tuple[dict[str, Tensor], dict]:
     """The kernel model at a ridge, all points."""
-    data, K, k_test = studies.problem(BASE.dataset, BASE.n_train, BASE.n_test, CPU)
-    found = studies.kernel_model(K, k_test, data.y, ridge)
+    found = kernel(ridge)
     settings = {"model": "kernel ridge regression, infinite width", "ridge": ridge}
+    settings |= {"n_left_out": BASE.n_train}
     return {"predictions": found.f, "changes": found.change}, settings
 
 
 def retrained(setting: studies.Setting) -> tuple[dict[str, Tensor], dict]:
-    """A network without each of the points, in two finenesses."""
-    points = list(range(setting.n_train))
+    """A network without points at random and without the most influential, in two finenesses."""
+    points = left_out(setting, setting.n_left_out)
     first, report = studies.retrain(setting, PLACE, points)
     if setting.method == "gradient_descent":
         finenesses = [report.schedule[0].size, report.schedule[0].size / 2]
@@ -58,16 +65,20 @@ def retrained(setting: studies.Setting) -> tuple[dict[str, Tensor], dict]:
         second, _ = studies.retrain(setting.but(steps=finenesses[1]), PLACE, points)
     settings = {"model": "two-layer network, first layer trained"} | asdict(setting)
     settings |= {"steps": report.steps, "finenesses": finenesses, "start": "cold"}
-    arrays = {"predictions": first.f, "changes": first.change}
+    arrays = {"predictions": first.f, "changes": first.change, "left_out": torch.tensor(points)}
     return arrays | {"second_predictions": second.f, "second_changes": second.change}, settings
+
+
+def left_out(setting: studies.Setting, count: int) -> list[int]:
+    """Half of the points at random, and the most influential others by the kernel model."""
+    return studies.choose_points(kernel(setting.ridge, setting.smoothing).change, count)
 
 
 def moves_on(setting: studies.Setting) -> float:
     """How far changes move if training goes on for as long again, relative to their size."""
     size = (setting.dataset, setting.n_train, setting.n_test)
-    data, K, k_test = studies.problem(*size, CPU, setting.smoothing)
-    kernel = studies.kernel_model(K, k_test, data.y, setting.ridge)
-    points = torch.tensor(studies.choose_points(kernel.change, N_LONGER))
+    data, *_ = studies.problem(*size, CPU, setting.smoothing)
+    points = torch.tensor(left_out(setting, N_LONGER))
     network = studies.initial(setting, data, PLACE)
     how = {"method": setting.method, "max_steps": setting.steps}
     schedule = ni.train(network, data.X, data.y, setting.ridge, **how).report.schedule
@@ -89,7 +100,8 @@ def time_of(step: ni.Step) -> float:
 def write(name: str, arrays: dict[str, Tensor], settings: dict, measured: dict) -> None:
     """One set, and its line in the list of all."""
     data, *_ = studies.problem(BASE.dataset, BASE.n_train, BASE.n_test, CPU)
-    indices = {"train": data.index, "test": data.index_test, "left_out": data.index}
+    rows = arrays.get("left_out", torch.arange(BASE.n_train))
+    indices = {"train": data.index, "test": data.index_test, "left_out": data.index[rows]}
     kept = {key: t.numpy() for key, t in (arrays | indices | {"y_test": data.y_test}).items()}
     settings |= {key: getattr(BASE, key) for key in ("dataset", "n_train", "n_test")}
     provenance = records.made_by(CPU) | measured

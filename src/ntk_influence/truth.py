@@ -81,7 +81,8 @@ def load(name: str) -> Truth:
     - ``smoothed-1``: the same with a smoothed kink, by long implicit steps
 
     All have the same training and test points, those of
-    ``ni.datasets.load("mnist-5k-7v9", 200, 50)``, and leave out every training point.
+    ``ni.datasets.load("mnist-5k-7v9", 200, 50)``. Kernel models leave out each of them, networks 40
+    at random and the 40 others that are most influential in the kernel model, in this order.
 
     Parameters
     ----------
