@@ -202,8 +202,8 @@ def _published(name: str) -> tuple[dict[str, np.ndarray], dict]:
         arrays, published = decode(path), facts["hash"]
         found = seal(arrays, {key: facts[key] for key in facts if key != "hash"})
     except Exception as problem:  # changed bytes can break a decoder in any way
-        published, found = "as published", f"files that do not open ({type(problem).__name__})"
-    expected = f"SHA-256 {published} of this set (install ntk-influence anew)"
+        published, found = "in truths.json", f"files that do not open ({type(problem).__name__})"
+    expected = f"the set with SHA-256 {published} (install ntk-influence anew)"
     _check.require(found == published, str(path), expected, found)
     return arrays, facts
 
