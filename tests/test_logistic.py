@@ -181,7 +181,7 @@ def test_two_classes_with_rows_need_twice_the_ridge():
     near(traces, signs.leverage)
 
 
-def test_small_losses_keep_their_digits():
+def test_small_losses_are_exact():
     f = torch.tensor([[40.0, 0.0, -1.0], [0.0, 0.0, 50.0]], dtype=torch.float64)
     y = torch.tensor([[1.0, 0, 0], [0, 0, 1.0]], dtype=torch.float64)
     small = torch.tensor([-40.0, -50.0]).double().exp() * (1 + torch.tensor([-1.0, 0]).exp())
