@@ -40,6 +40,7 @@ class KernelLogistic:
         r"""$1 - h_i = \lambda P_{ii}$, or its blocks, to all digits also where $h_i$ is near 1."""
         return (self.ridge * _own_blocks(self)).reshape(self.leverage.shape)
 
+    @torch.no_grad()
     def predict(
         self, k_test: Float[Tensor, "n_test n"]
     ) -> Float[Tensor, "n_test"] | Float[Tensor, "n_test c"]:
@@ -61,6 +62,7 @@ class KernelLogistic:
         return check_test_kernel(self.dual, k_test) @ self.dual
 
 
+@torch.no_grad()
 def fit_kernel_logistic(
     K: Float[Tensor, "n n"], y: Float[Tensor, "n"] | Float[Tensor, "n c"], ridge: float
 ) -> KernelLogistic:
@@ -112,6 +114,7 @@ def fit_kernel_logistic(
     return KernelLogistic(alpha.reshape(shape), P, ridge, leverage.reshape(blocks))
 
 
+@torch.no_grad()
 def leave_one_out(
     model: KernelLogistic, k_test: Float[Tensor, "n_test n"]
 ) -> Float[Tensor, "n n_test"] | Float[Tensor, "n n_test c"]:
@@ -142,6 +145,7 @@ def leave_one_out(
     return (f + change).reshape(len(change), len(f), *model.dual.shape[1:])
 
 
+@torch.no_grad()
 def leave_group_out(
     model: KernelLogistic, k_test: Float[Tensor, "n_test n"], group: Sequence[int]
 ) -> Float[Tensor, "n_test"] | Float[Tensor, "n_test c"]:
@@ -176,6 +180,7 @@ def leave_group_out(
     return f - (k_test @ torch.einsum("jasb,sb->ja", P[:, :, S], solved)).reshape(f.shape)
 
 
+@torch.no_grad()
 def loo_influence(
     model: KernelLogistic,
     k_test: Float[Tensor, "n_test n"],
@@ -205,6 +210,7 @@ def loo_influence(
     return losses(f + change, y_test) - losses(f, y_test)
 
 
+@torch.no_grad()
 def ihvp_influence(
     model: KernelLogistic,
     k_test: Float[Tensor, "n_test n"],
