@@ -18,10 +18,12 @@ from ntk_influence import (
     conv_ntk,
     deep_ntk,
     finite_width,
+    fit_kernel_logistic,
     fit_kernel_ridge,
     ihvp_influence,
     leave_group_out,
     leave_one_out,
+    logistic,
     loo_influence,
     loo_influence_at,
     most_influential_group,
@@ -41,6 +43,8 @@ IMAGES, OTHERS = (unit_rows(n, 8, seed=n).reshape(n, 2, 4) for n in (6, 3))
 K, y, k_test, y_test = PROBLEM.K, PROBLEM.y, PROBLEM.k_test, PROBLEM.y_test
 MODEL = PROBLEM.fit()
 MODEL_OF_ONE = fit_kernel_ridge(K, y, 1.0)
+SIGNS, TEST_SIGNS = y.sign(), y_test.sign()
+LOGISTIC = fit_kernel_logistic(K, SIGNS, 0.1)
 MODEL_OF_TWO = make_problem(n=6, n_test=3, outputs=2).fit()
 NETWORK = TwoLayerReLU.initialise(4, 8, 0.3, 0)
 
@@ -104,6 +108,39 @@ TAKES_A_TENSOR = {
     "conv_ntk other": ("other", OTHERS, lambda bad: conv(IMAGES, bad)),
     "fit_kernel_ridge K": ("K", K, lambda bad: fit_kernel_ridge(bad, y, 0.1)),
     "fit_kernel_ridge y": ("y", y, lambda bad: fit_kernel_ridge(K, bad, 0.1)),
+    "fit_kernel_logistic K": ("K", K, lambda bad: fit_kernel_logistic(bad, SIGNS, 0.1)),
+    "fit_kernel_logistic y": ("y", SIGNS, lambda bad: fit_kernel_logistic(K, bad, 0.1)),
+    "logistic predict k_test": ("k_test", k_test, lambda bad: LOGISTIC.predict(bad)),
+    "logistic leave_one_out k_test": (
+        "k_test",
+        k_test,
+        lambda bad: logistic.leave_one_out(LOGISTIC, bad),
+    ),
+    "logistic leave_group_out k_test": (
+        "k_test",
+        k_test,
+        lambda bad: logistic.leave_group_out(LOGISTIC, bad, [0]),
+    ),
+    "logistic loo_influence k_test": (
+        "k_test",
+        k_test,
+        lambda bad: logistic.loo_influence(LOGISTIC, bad, TEST_SIGNS),
+    ),
+    "logistic loo_influence y_test": (
+        "y_test",
+        TEST_SIGNS,
+        lambda bad: logistic.loo_influence(LOGISTIC, k_test, bad),
+    ),
+    "logistic ihvp_influence k_test": (
+        "k_test",
+        k_test,
+        lambda bad: logistic.ihvp_influence(LOGISTIC, bad, TEST_SIGNS),
+    ),
+    "logistic ihvp_influence y_test": (
+        "y_test",
+        TEST_SIGNS,
+        lambda bad: logistic.ihvp_influence(LOGISTIC, k_test, bad),
+    ),
     "predict k_test": ("k_test", k_test, lambda bad: MODEL.predict(bad)),
     "leave_one_out k_test": ("k_test", k_test, lambda bad: leave_one_out(MODEL, bad)),
     "leave_group_out k_test": ("k_test", k_test, lambda bad: leave_group_out(MODEL, bad, [0])),
@@ -152,6 +189,7 @@ COMES_FIRST = {
     "relu_ntk X",
     "deep_ntk X",
     "conv_ntk images",
+    "fit_kernel_logistic K",
     "fit_kernel_ridge K",
     "complexity K",
     "loo_influence_at K",

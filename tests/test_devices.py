@@ -24,6 +24,12 @@ def everything(device: str) -> dict[str, list[torch.Tensor]]:
     found += [ni.relu_ntk(X, smoothing=0.3), ni.leave_one_out(model, k_test)]
     found += [ni.loo_influence(model, k_test, y_test), ni.ihvp_influence(model, k_test, y_test)]
     found += [ni.leave_group_out(model, k_test, [3, 1])]
+    for of, of_test in ((y, y_test), (torch.stack([y > 0, y < 0], 1).to(y), None)):
+        classes = ni.fit_kernel_logistic(K, of, 0.5)
+        found += [classes.dual, classes.leverage, ni.logistic.leave_one_out(classes, k_test)]
+        found += [ni.logistic.leave_group_out(classes, k_test, [3, 1])]
+        if of_test is not None:
+            found += [ni.logistic.loo_influence(classes, k_test, of_test)]
     found += [flow.predict([0.1, 2.0], k_test), flow.leave_one_out([0.1, 2.0], k_test)]
     module = small_module(12, device)
     found += [ni.empirical_ntk(module, X, X_test), ni.empirical_ntk(module, X, outputs="full")]

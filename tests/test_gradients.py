@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 from torch.nn.functional import normalize
 
 import ntk_influence as ni
-from ntk_influence import bounds, finite_width
+from ntk_influence import bounds, finite_width, logistic
 
 PROBLEM = make_problem(n=5, n_test=3)
 OF_TWO = make_problem(n=5, n_test=3, outputs=2)
@@ -103,6 +103,8 @@ def detached(outputs=None):
     K, labels, k, y_test = (
         v.clone().requires_grad_() for v in (problem.K, problem.y, problem.k_test, problem.y_test)
     )
+    signs, signs_test = labels.reshape(5, -1)[:, 0].sign(), y_test.reshape(3, -1)[:, 0].sign()
+    classes = ni.fit_kernel_logistic(K, signs, 0.3)
     network = ni.TwoLayerReLU(network.W.requires_grad_(), network.a.requires_grad_())
     trained = ni.train(network, X, y, RIDGE)
     three = y[:3]
@@ -120,6 +122,12 @@ def detached(outputs=None):
         "predict_at": ni.predict_at([1.0], K, labels, 0.3, k),
         "leave_one_out_at": ni.leave_one_out_at([1.0], K, labels, 0.3, k),
         "loo_influence_at": ni.loo_influence_at([1.0], K, labels, 0.3, k, y_test),
+        "logistic fit": classes.dual,
+        "logistic predict": classes.predict(k),
+        "logistic leave_one_out": logistic.leave_one_out(classes, k),
+        "logistic leave_group_out": logistic.leave_group_out(classes, k, [1, 0]),
+        "logistic loo_influence": logistic.loo_influence(classes, k, signs_test),
+        "logistic ihvp_influence": logistic.ihvp_influence(classes, k, signs_test),
         "theorem_3": torch.tensor(bounds.theorem_3(K.diagonal(), 1.0)),
         "on a set": torch.tensor(bounds.leverage_on_set(K, 1.0, [0, 1], 0)),
     }

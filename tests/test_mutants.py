@@ -26,6 +26,7 @@ MODULES = sorted(path.stem for path in (TESTS / "mutants").glob("*.txt"))
 TESTED_WITH = {
     "_check": ["bad_input", "numbers", "surroundings"],
     "contour": ["flow", "bad_input"],
+    "cross_entropy": ["logistic"],
     "groups": ["audit"],
     "wrong_label": ["audit"],
     "descent": ["descent", "training", "retraining"],

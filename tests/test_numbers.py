@@ -15,6 +15,7 @@ pytestmark = pytest.mark.usefixtures("without_annotations")
 
 PROBLEM = make_problem(n=60, n_test=3, dim=8)
 MODEL = PROBLEM.fit()
+LOGISTIC = ni.fit_kernel_logistic(PROBLEM.K, PROBLEM.y.sign(), 0.5)
 NETWORK, X, Y, X_TEST = small_network()
 TRUTH = ni.truth.load("kernel-1")
 SCORES = TRUTH.changes.T.contiguous()
@@ -50,6 +51,9 @@ def same(results: list) -> None:
 
 INTEGER_ARGUMENTS = {
     "group": lambda i: ni.leave_group_out(MODEL, PROBLEM.k_test, [i, 0]),
+    "group of a logistic fit": lambda i: ni.logistic.leave_group_out(
+        LOGISTIC, PROBLEM.k_test, [i, 0]
+    ),
     "size of a group": lambda k: ni.most_influential_group(MODEL, PROBLEM.k_test[0], k).indices,
     "depth": lambda n: ni.deep_ntk(X, depth=n),
     "depth of convolutions": lambda n: ni.conv_ntk(X[:, None], depth=n, kernel_size=1),
@@ -78,6 +82,9 @@ INTEGER_ARGUMENTS = {
 }
 REAL_ARGUMENTS = {
     "ridge": lambda x: ni.fit_kernel_ridge(PROBLEM.K, PROBLEM.y, x).dual,
+    "ridge of a logistic fit": lambda x: (
+        ni.fit_kernel_logistic(PROBLEM.K, PROBLEM.y.sign(), x).dual
+    ),
     "ridge of a complexity": lambda x: ni.complexity(PROBLEM.K, PROBLEM.y, x),
     "ridge of a report": lambda x: ni.trust_report(PROBLEM.K, PROBLEM.y, ridge=x).helpful,
     "ridge over time": lambda x: ni.predict_at([1.0], PROBLEM.K, PROBLEM.y, x, PROBLEM.k_test),

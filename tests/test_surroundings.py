@@ -13,6 +13,23 @@ from ntk_influence import _check, bounds, datasets, finite_width
 RULES = import_module("ntk_influence.contour")._contour
 
 
+def classified(K, k) -> list[torch.Tensor]:
+    """Two classes, by likeness to the first point, with labels and with rows."""
+    middle = K[0].median()
+    y, y_test = (2 * (likeness > middle).to(K) - 1 for likeness in (K[0], k[:, 0]))
+    found = []
+    for signs in (True, False):
+        of, of_test = (
+            (y, y_test) if signs else (torch.stack([s > 0, s < 0], 1).to(K) for s in (y, y_test))
+        )
+        model = ni.fit_kernel_logistic(K, of, 0.5)
+        found += [model.dual, model.leverage, ni.logistic.leave_one_out(model, k)]
+        found += [ni.logistic.loo_influence(model, k, of_test)]
+        found += [ni.logistic.ihvp_influence(model, k, of_test)]
+        found += [ni.logistic.leave_group_out(model, k, [2, 0])]
+    return found
+
+
 def everything() -> list[torch.Tensor]:
     """What the library computes, of data that it loads and draws itself."""
     data = datasets.load("mnist-5k-7v9", 20, 5, seed=1)
@@ -28,6 +45,7 @@ def everything() -> list[torch.Tensor]:
         found += [K, k, model.leverage, ni.leave_one_out(model, k)]
         found += [ni.loo_influence(model, k, d.y_test), ni.ihvp_influence(model, k, d.y_test)]
         found += [ni.leave_group_out(model, k, [2, 0]), ni.complexity(K, d.y, 0.5)]
+        found += classified(K, k)
         flow = ni.fit_kernel_flow(K, d.y, 0.5, step=0.01)
         for times in ([0.0, 0.05, 1.0, float("inf")], [3.0]):
             found += [flow.predict(times, k), flow.leave_one_out(times, k)]
@@ -121,12 +139,15 @@ def test_what_cannot_fit_is_refused_before_it_is_allocated(call):
 PROBLEM = make_problem(n=6, n_test=3)
 MODEL = PROBLEM.fit()
 KERNELS = (PROBLEM.K, PROBLEM.y, 0.5)
+LOGISTIC = ni.fit_kernel_logistic(PROBLEM.K, PROBLEM.y.sign(), 0.5)
 JUST_TOO_LARGE = {
     "kernel": lambda: ni.relu_ntk(unit_rows(6, 4)),
     "deep kernel": lambda: ni.deep_ntk(unit_rows(6, 4), depth=2),
     "kernel of images": lambda: ni.conv_ntk(unit_rows(6, 4)[:, None], depth=2, kernel_size=1),
     "inverse": lambda: ni.fit_kernel_ridge(*KERNELS),
     "complexity": lambda: ni.complexity(*KERNELS),
+    "logistic fit": lambda: ni.fit_kernel_logistic(PROBLEM.K, PROBLEM.y.sign(), 0.5),
+    "logistic leave_one_out": lambda: ni.logistic.leave_one_out(LOGISTIC, PROBLEM.k_test),
     "leave_one_out": lambda: ni.leave_one_out(MODEL, PROBLEM.k_test),
     "loo_influence": lambda: ni.loo_influence(MODEL, PROBLEM.k_test, PROBLEM.y_test),
     "ihvp_influence": lambda: ni.ihvp_influence(MODEL, PROBLEM.k_test, PROBLEM.y_test),

@@ -7,7 +7,7 @@ raises the test loss: the point is helpful. Losses are sums of halves of squares
 from importlib import import_module
 from types import ModuleType
 
-from . import bounds, conventions, datasets, finite_width, truth
+from . import bounds, conventions, datasets, finite_width, logistic, truth
 from .audit import TrustReport, trust_report
 from .complexity import complexity
 from .contour import Contour, contour
@@ -18,6 +18,7 @@ from .flow import KernelFlow, fit_kernel_flow, leave_one_out_at, loo_influence_a
 from .groups import Group, most_influential_group
 from .influence import ihvp_influence, leave_group_out, leave_one_out, loo_influence
 from .kernels import relu_ntk
+from .logistic import KernelLogistic, fit_kernel_logistic
 from .network import TwoLayerReLU
 from .retraining import retrain_without
 from .ridge import KernelRidge, fit_kernel_ridge
@@ -28,6 +29,7 @@ __all__ = [
     "Descent",
     "Group",
     "KernelFlow",
+    "KernelLogistic",
     "KernelRidge",
     "Report",
     "Step",
@@ -45,11 +47,13 @@ __all__ = [
     "empirical_ntk",
     "finite_width",
     "fit_kernel_flow",
+    "fit_kernel_logistic",
     "fit_kernel_ridge",
     "ihvp_influence",
     "leave_group_out",
     "leave_one_out",
     "leave_one_out_at",
+    "logistic",
     "loo_influence",
     "loo_influence_at",
     "most_influential_group",
