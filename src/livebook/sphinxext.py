@@ -1,4 +1,4 @@
-"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, six directives."""
+"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, directives."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
-from . import sizes, status, times
+from . import live, sizes, status, times
 from .ledger import KINDS, WORDS, claims, published
 
 MATHJAX = Path("output", "chtml", "fonts", "woff-v2")
@@ -88,6 +88,21 @@ class Sizes(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         return _parsed(self, sizes.table(), "sizes")
+
+
+class LiveExplorer(SphinxDirective):
+    """Digits, and a browser that computes whose images their predictions are owed to."""
+
+    def run(self) -> list[nodes.Node]:
+        return [nodes.raw("", live.html(), format="html")]
+
+
+class LiveMathematics(SphinxDirective):
+    """The script that computes in the live explorer."""
+
+    def run(self) -> list[nodes.Node]:
+        text = live.mathematics()
+        return [nodes.literal_block(text, text, language="javascript")]
 
 
 def _words(directive: SphinxDirective) -> dict[str, str]:
@@ -176,6 +191,8 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("at-a-glance", AtAGlance)
     app.add_directive("status", Status)
     app.add_directive("sizes", Sizes)
+    app.add_directive("live-explorer", LiveExplorer)
+    app.add_directive("live-mathematics", LiveMathematics)
     app.add_css_file("book.css")
     app.add_js_file("book.js")
     app.connect("autodoc-process-docstring", _formulas)
