@@ -215,6 +215,20 @@ def test_keys_and_fingers_do_what_the_mouse_does(visit):
     assert visit.faults == []
 
 
+def test_what_is_heard_contains_what_is_seen(visit):
+    page = visit("explorer.html")
+    root = page.locator(".lv")
+    root.locator(".lv-harmful button").first.click()
+    root.locator(".lv-flip").click()
+    for tile in root.locator(".lv-sheet button").all():
+        seen = " ".join(tile.inner_text().split())
+        assert tile.get_attribute("aria-label").startswith(seen)
+    for label in root.locator(".lv-tests label").all():
+        seen = " ".join(label.inner_text().split())
+        assert label.locator("input").get_attribute("aria-label").startswith(seen)
+    assert root.locator(".lv-all button:not([aria-label])").count() == 0
+
+
 def test_the_time_of_a_whole_computation_is_measured_where_it_is_read(visit):
     root = visit("explorer.html").locator(".lv")
     took = root.locator(".lv-took")

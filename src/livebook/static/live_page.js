@@ -102,13 +102,13 @@
       const leverage = gone ? "" : model.leverage[place].toFixed(2);
       const node = make("button", parent, {
         type: "button", "data-index": i,
-        "aria-label": `training image ${i}, ${named(data.labels[i])}${marks(i)}, ${value}, leverage ${leverage}`,
       });
       if (!gone) Object.assign(node.dataset, { value: values[place], leverage: model.leverage[place] });
       image(node, i);
-      make("span", node, {}, value);
-      make("span", node, {}, named(data.labels[i]) + (state.flipped.has(i) ? " ↔" : ""));
-      if (!gone) make("span", node, {}, `h ${leverage}`);
+      const lines = [value, named(data.labels[i]) + (state.flipped.has(i) ? " ↔" : "")];
+      if (!gone) lines.push(`h ${leverage}`);
+      for (const line of lines) make("span", node, {}, line);
+      node.setAttribute("aria-label", `${lines.join(" ")}, training image ${i}${marks(i)}`);
       mark(node, i);
       node.addEventListener("click", () => toggle(i));
       if (String(i) === focused) node.focus();
@@ -118,11 +118,11 @@
 
   const choices = data.test_labels.map((label, t) => {
     const box = make("label", at("tests"));
-    const input = make("input", box, { type: "radio", name: "lv-test", value: t, "aria-label": `test image ${data.tests[t]}, ${named(label)}` });
+    const input = make("input", box, { type: "radio", name: "lv-test", value: t });
     input.checked = !t;
     input.addEventListener("change", () => { state.test = t; show(); });
     image(box, n + t);
-    return [make("span", box), make("span", box)];
+    return [make("span", box), make("span", box), input];
   });
   const all = train.map((i) => {
     const node = make("button", at("all"), { type: "button", "data-index": i, tabindex: i ? -1 : 0 });
@@ -165,12 +165,14 @@
       at(`${name}-text`).dataset.value = value;
       at(name).setAttribute("aria-valuetext", words);
     }
-    choices.forEach(([shown, moved], t) => {
+    choices.forEach(([shown, moved, input], t) => {
       const value = model.shown[t].f, by = value - untouched.model.shown[t].f;
       shown.textContent = minus(value.toFixed(3));
       shown.dataset.value = value;
       shown.className = value * data.test_labels[t] > 0 ? "" : "lv-wrong";
       moved.textContent = changed ? minus((by < 0 ? "" : "+") + by.toFixed(3)) : "";
+      const words = [shown, moved].map((node) => node.textContent).join(" ").trim();
+      input.setAttribute("aria-label", `${words}, test image ${data.tests[t]}, ${named(data.test_labels[t])}`);
     });
     at("now").replaceChildren();
     make("span", at("now"), {}, `Test image ${data.tests[test]} is a ${named(label)} (label ${label > 0 ? "+1" : "−1"}). The model of ${model.kept.length} images predicts `);
