@@ -5,7 +5,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PICTURE := $(BIN)/python -m livebook.picture
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test report reference site serve lint portability versions bench paper truths gpu clean
+.PHONY: help book test report lab reference site serve lint portability versions bench paper truths gpu clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -39,6 +39,10 @@ test: $(READY) ## unit tests, every committed notebook, the ledger, the site in 
 report: $(READY) ## what to trust in your own data (DATA=table.csv LABEL=column OUT=folder)
 	@$(BIN)/python -m livebook.report $(foreach option,DATA LABEL KIND TEST IMAGES MODEL RIDGE OUT,\
 	  $(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$($(option))"))
+
+lab: $(READY) ## JupyterLab with copies of the chapters (installed at the first call; _build/lab)
+	@$(BIN)/python -c 'import jupyterlab, jupyterlab_myst' 2>/dev/null || $(INSTALL) -c constraints.txt -e '.[lab]'
+	@$(BIN)/python -m livebook.lab
 
 reference: $(READY) ## execute every chapter and refresh the committed notebooks
 	@$(BIN)/python -m livebook.run --to chapters

@@ -1,14 +1,17 @@
 """The ledger is complete, and every claim is reached by exactly one verdict."""
 
+import json
 import re
 from collections import Counter
 
+import jsonschema
 import nbformat
 import pytest
+import yaml
 
 from livebook import at_most, judge
 from livebook.ledger import KINDS, WORDS, Verdict, claims, published
-from livebook.paths import CHAPTERS
+from livebook.paths import CHAPTERS, ROOT
 
 PAPER = [
     *(f"eq-{number}" for number in (4, 6, 9, 13, 15, 17, 19, 20)),
@@ -20,6 +23,42 @@ PAPER = [
 KEYS = {"id", "paper", "kind", "statement", "chapter", "tolerance", "measured", "reason"}
 OF_THE_PAPER = re.compile("Sec|Eq|Theorem|Lemma|Proposition|Figure|Table|term")
 CHAPTER_NAMES = sorted(path.stem for path in CHAPTERS.glob("*.md"))
+
+
+SCHEMA = json.loads((ROOT / "claims.schema.json").read_text(encoding="utf-8"))
+LEDGER = yaml.safe_load((ROOT / "claims.yml").read_text(encoding="utf-8"))
+
+
+def test_the_ledger_has_the_form_that_its_schema_says():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(LEDGER, SCHEMA, jsonschema.Draft202012Validator)
+    assert SCHEMA["$defs"]["claim"]["properties"]["kind"]["enum"] == list(KINDS)
+    names = [claim["id"] for claim in LEDGER["claims"]]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "guess"},
+        {"tolerance": "small"},
+        {"tolerance": [0.1]},
+        {"tolerance": -1.0},
+        {"tolerance": None},
+        {"kind": "bound", "tolerance": [0.0, 1.0]},
+        {"kind": "identity", "tolerance": 0.1},
+        {"chapter": None},
+        {"chapter": "two"},
+        {"reason": " "},
+        {"measured": None},
+        {"remark": "one key too many"},
+    ],
+    ids=str,
+)
+def test_a_row_of_another_form_is_refused(change):
+    row = {**LEDGER["claims"][0], **change}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"claims": [row]}, SCHEMA, jsonschema.Draft202012Validator)
 
 
 def test_all_of_the_paper_is_in_the_ledger():

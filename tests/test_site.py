@@ -118,6 +118,41 @@ def test_a_phone_scrolls_no_page_sideways(visit, page):
     assert width <= PHONE["width"], f"the page is {width} pixels wide"
 
 
+OUT_OF_THE_COLUMN = """() => {
+  document.documentElement.dataset.code = "shown";
+  for (const details of document.querySelectorAll("article details")) details.open = true;
+  const article = document.querySelector("article"), out = [];
+  const column = article.getBoundingClientRect().right - parseFloat(getComputedStyle(article).paddingRight);
+  const reached = (e, right) => { // is all up to there on the page, or can be scrolled to?
+    if (e === article) return right <= column + 1;
+    const how = getComputedStyle(e).overflowX;
+    if (how === "auto" || how === "scroll") return true;
+    if (how === "hidden" && right > e.getBoundingClientRect().right + 1) return false;
+    return reached(e.parentElement, right);
+  };
+  const parts = "article mjx-container, article code, article pre, article table, article img";
+  for (const e of document.querySelectorAll(parts)) {
+    if (e.checkVisibility() && !reached(e, e.getBoundingClientRect().right)) out.push(e.outerHTML.slice(0, 200));
+  }
+  return out;
+}"""  # noqa: E501
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_formula_and_no_line_of_code_runs_out_of_the_column_of_a_phone(visit, page):
+    opened = visit(f"{page}.html", PHONE)
+    if opened.locator("article .math").count():
+        opened.wait_for_selector("html[data-formulas=placed]", state="attached")
+    assert opened.evaluate(OUT_OF_THE_COLUMN) == []
+
+
+def test_a_formula_that_runs_out_of_the_column_is_noticed(visit):
+    opened = visit("chapters/13_noise.html", PHONE)
+    opened.wait_for_selector("html[data-formulas=placed]", state="attached")
+    opened.add_style_tag(content="mjx-container.wide { max-width: none; overflow: visible }")
+    assert opened.evaluate(OUT_OF_THE_COLUMN)
+
+
 @pytest.mark.parametrize("page", [*CHAPTERS, *TEMPLATES])
 def test_every_picture_is_there_and_has_a_text(visit, page):
     opened = visit(f"{page}.html")

@@ -75,7 +75,7 @@ def verdicts(*rows: Verdict) -> None:
             f"**{row.claim}** {claim['statement']}",
             claim["paper"],
             f"{row.measured} ({claim['measured']})",
-            f"{_tolerance(claim['tolerance'])}: {claim['reason']}",
+            f"{tolerance_text(claim['tolerance'])}: {claim['reason']}",
             f"**{row.verdict}**" + (f": {row.limits}" if row.limits else ""),
         )
         escaped = (" ".join(cell.split()).replace("|", r"\|") for cell in cells)
@@ -106,5 +106,6 @@ def _digits(measured: float) -> str:
     return at_most(abs(measured)) if 0 < abs(measured) < 1e-6 else f"{measured:.3g}"
 
 
-def _tolerance(tolerance: float | list[float]) -> str:
+def tolerance_text(tolerance: float | list[float]) -> str:
+    """An upper bound, or an interval, as it is printed."""
     return "{} to {}".format(*tolerance) if isinstance(tolerance, list) else f"≤ {tolerance:g}"

@@ -1,4 +1,4 @@
-"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, eight directives."""
+"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, directives."""
 
 import re
 import shutil
@@ -13,8 +13,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
-from . import sizes, status, times, truths
-from .ledger import KINDS, WORDS, claims, published
+from . import deviations, live, reproduction, sizes, status, times, truths
+from .ledger import KINDS, WORDS, Verdict, claims, published
 
 MATHJAX = Path("output", "chtml", "fonts", "woff-v2")
 STATIC = Path(__file__).with_name("static")
@@ -104,11 +104,54 @@ class TruthHashes(SphinxDirective):
         return _parsed(self, list(truths.known_again()), "truth-hashes")
 
 
-def _words(directive: SphinxDirective) -> dict[str, str]:
-    """The word of each claim's verdict; one that no chapter judges is not tested."""
+class LiveExplorer(SphinxDirective):
+    """Digits, and a browser that computes whose images their predictions are owed to."""
+
+    def run(self) -> list[nodes.Node]:
+        return [nodes.raw("", live.html(), format="html")]
+
+
+class LiveMathematics(SphinxDirective):
+    """The script that computes in the live explorer."""
+
+    def run(self) -> list[nodes.Node]:
+        text = live.mathematics()
+        return [nodes.literal_block(text, text, language="javascript")]
+
+
+class Reproduction(SphinxDirective):
+    """The paper beside the book: ``figures``, ``theorems`` or ``table-1``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        (what,) = self.arguments
+        if what == "table-1":
+            return _parsed(self, reproduction.table_1(), "table-1")
+        rows = reproduction.rows(_verdicts(self), figures=what == "figures")
+        return _parsed(self, rows, "reproduction")
+
+
+class Deviations(SphinxDirective):
+    """What is done differently: the ``list``, or what the copy of the paper is ``lacking``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        if self.arguments == ["lacking"]:
+            return _parsed(self, deviations.lacking(), "lacking")
+        return _parsed(self, deviations.numbered(_verdicts(self)), "deviations")
+
+
+def _verdicts(directive: SphinxDirective) -> dict[str, Verdict]:
+    """The verdict of each claim; one that no chapter judges is not tested."""
     notebooks = sorted(Path(directive.env.srcdir, "chapters").glob("*.ipynb"))
-    given = {row.claim: row.verdict for path in notebooks for row in published(path)}
-    return {name: given.get(name, "not tested") for name in claims()}
+    given = {row.claim: row for path in notebooks for row in published(path)}
+    return {name: given.get(name, Verdict(name, "—", "not tested")) for name in claims()}
+
+
+def _words(directive: SphinxDirective) -> dict[str, str]:
+    return {name: row.verdict for name, row in _verdicts(directive).items()}
 
 
 def _parsed(directive: SphinxDirective, lines: list[str], name: str) -> list[nodes.Node]:
@@ -192,6 +235,10 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("sizes", Sizes)
     app.add_directive("truths", Truths)
     app.add_directive("truth-hashes", TruthHashes)
+    app.add_directive("reproduction", Reproduction)
+    app.add_directive("deviations", Deviations)
+    app.add_directive("live-explorer", LiveExplorer)
+    app.add_directive("live-mathematics", LiveMathematics)
     app.add_css_file("book.css")
     app.add_js_file("book.js")
     app.connect("autodoc-process-docstring", _formulas)

@@ -62,3 +62,25 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   bar.prepend(button);
 });
+
+// A formula in the text that is wider than its column scrolls, instead of running out of it.
+window.addEventListener("load", async () => {
+  if (!window.MathJax?.startup?.promise) return;
+  await MathJax.startup.promise;
+  const formulas = [...document.querySelectorAll("article mjx-container:not([display])")];
+  const look = () => {
+    for (const formula of formulas) formula.classList.remove("wide");
+    const wide = formulas.filter((formula) => {
+      const column = formula.closest("p, li, dd, dt, td, th, figcaption, h1, h2, h3, section");
+      const room = parseFloat(getComputedStyle(column).paddingRight);
+      return formula.getBoundingClientRect().right > column.getBoundingClientRect().right - room + 1;
+    });
+    for (const formula of wide) {
+      formula.classList.add("wide");
+      formula.tabIndex = 0; // keys scroll it
+    }
+  };
+  look();
+  window.addEventListener("resize", look);
+  document.documentElement.dataset.formulas = "placed";
+});
