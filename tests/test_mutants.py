@@ -27,6 +27,8 @@ TESTED_WITH = {
     "_check": ["bad_input", "numbers", "surroundings"],
     "contour": ["flow", "bad_input"],
     "groups": ["audit"],
+    "kronecker": ["estimators"],
+    "linearised": ["estimators"],
     "wrong_label": ["audit"],
     "descent": ["descent", "training", "retraining"],
     "training": ["training", "retraining"],
