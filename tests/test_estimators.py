@@ -198,6 +198,15 @@ def test_arnoldi_before_the_end_stays_in_its_subspace():
     assert_close(found, dense(problem, inverse), atol=1e-9, rtol=0)
 
 
+def test_arnoldi_goes_on_where_the_subspace_is_all_but_exhausted():
+    K = ni.relu_ntk(unit_rows(100, 10))  # forty eigenvalues are the ridge itself
+    problem = Linearised.of_kernel(K, numbers(60), 0.01, numbers(40))
+    problem = replace(problem, J_test=problem.J, residual_test=problem.residual)
+    found = estimators.arnoldi(problem, rank=100, iterations=100, seed=0).diagonal()
+    exact = estimators.ihvp(problem).diagonal()
+    assert ((found / exact - 1).abs() < 1e-10).all()
+
+
 def test_a_sketch_keeps_inner_products_on_average_and_at_large_size():
     problem = toy()
     S = estimators.sketch(problem, size=200_000, seed=0)

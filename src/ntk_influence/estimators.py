@@ -161,13 +161,15 @@ def arnoldi(
     iterations = _check.integer("iterations", iterations)
     _check.require(rank <= iterations, "rank", f"at most {iterations}, the iterations", rank)
     first = _gaussian(problem, p, 1, seed)
-    basis, negligible = first / first.norm(), 1e-13 * largest_curvature(problem)
+    eps, basis = torch.finfo(first.dtype).eps, first / first.norm()
+    negligible = 1e3 * eps * largest_curvature(problem)
     for _ in range(min(iterations, p) - 1):
         new = problem.hessian_times(basis[:, -1:])
-        for _ in range(2):
-            new = new - basis @ (basis.T @ new)
+        new = new - basis @ (basis.T @ new)
         if new.norm() <= negligible:
             break
+        new = new / new.norm()  # before it is made orthogonal again: it may have been small
+        new = new - basis @ (basis.T @ new)
         basis = torch.cat([basis, new / new.norm()], dim=1)
     values, vectors = torch.linalg.eigh(basis.T @ problem.hessian_times(basis))
     values, E = values[-rank:], basis @ vectors[:, -rank:]
