@@ -5,7 +5,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PICTURE := $(BIN)/python -m livebook.picture
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test report reference site serve lint portability versions bench paper gpu clean
+.PHONY: help book test report reference site serve lint portability versions bench paper truths gpu clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -63,6 +63,9 @@ bench: $(READY) ## what the library costs, into data/recorded/bench*.json
 PROFILE ?= profiles/paper.yaml
 paper: $(READY) ## full-size runs (profiles/paper.yaml), into data/recorded
 	@$(BIN)/python -m livebook.run --profile $(PROFILE) --to _build/paper --timeout 86400
+
+truths: $(READY) ## compute the public truth sets anew (about 12 minutes; resumable), into the package
+	@$(BIN)/python benchmarks/truths.py
 
 gpu: $(READY) ## what needs a graphics card, in 9 minutes (MINUTES=9), into _build/gpu; resumable
 	@$(BIN)/python benchmarks/gpu.py --minutes $(or $(MINUTES),9)

@@ -45,7 +45,8 @@ def everything() -> list[torch.Tensor]:
         found += [finite_width.ihvp_influence(*given), finite_width.leverage(*given[:2], 0.5)]
         terms = bounds.leverage_on_set(K, 1.0, [0, 3], 3)
         found += [torch.tensor(terms, device="cpu", dtype=torch.float64)]
-    rule = ni.contour(1e-7)
+    rule, known = ni.contour(1e-7), ni.truth.load("relu-1")
+    found += [known.influence, known.floor, known.second, known.rows]
     return [*found, rule.z, rule.w]
 
 

@@ -1,4 +1,4 @@
-"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, six directives."""
+"""What the site needs beyond Jupyter Book: local MathJax, mended theme faults, eight directives."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
-from . import sizes, status, times
+from . import sizes, status, times, truths
 from .ledger import KINDS, WORDS, claims, published
 
 MATHJAX = Path("output", "chtml", "fonts", "woff-v2")
@@ -88,6 +88,20 @@ class Sizes(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         return _parsed(self, sizes.table(), "sizes")
+
+
+class Truths(SphinxDirective):
+    """What the public truth sets are and how quiet."""
+
+    def run(self) -> list[nodes.Node]:
+        return _parsed(self, list(truths.described()), "truths")
+
+
+class TruthHashes(SphinxDirective):
+    """How to know the public truth sets again."""
+
+    def run(self) -> list[nodes.Node]:
+        return _parsed(self, list(truths.known_again()), "truth-hashes")
 
 
 def _words(directive: SphinxDirective) -> dict[str, str]:
@@ -176,6 +190,8 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("at-a-glance", AtAGlance)
     app.add_directive("status", Status)
     app.add_directive("sizes", Sizes)
+    app.add_directive("truths", Truths)
+    app.add_directive("truth-hashes", TruthHashes)
     app.add_css_file("book.css")
     app.add_js_file("book.js")
     app.connect("autodoc-process-docstring", _formulas)

@@ -7,7 +7,7 @@ raises the test loss: the point is helpful. Losses are sums of halves of squares
 from importlib import import_module
 from types import ModuleType
 
-from . import bounds, conventions, datasets, estimators, finite_width
+from . import bounds, conventions, datasets, estimators, finite_width, truth
 from .audit import TrustReport, trust_report
 from .complexity import complexity
 from .contour import Contour, contour
@@ -60,6 +60,7 @@ __all__ = [
     "scale",
     "train",
     "trust_report",
+    "truth",
 ]
 
 

@@ -1,6 +1,6 @@
 """Real images and simulated mixtures, as unit vectors with labels.
 
-Files and network are the business of `_prepared`; no other module of the library touches either.
+Files and network are the business of `_prepared`. Beside it only `truth` opens a file, its own.
 """
 
 import re
