@@ -16,6 +16,8 @@ pytestmark = pytest.mark.usefixtures("without_annotations")
 PROBLEM = make_problem(n=60, n_test=3, dim=8)
 MODEL = PROBLEM.fit()
 NETWORK, X, Y, X_TEST = small_network()
+TRUTH = ni.truth.load("kernel-1")
+SCORES = TRUTH.changes.T.contiguous()
 
 INTEGERS = [getattr(np, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
 REALS = [np.float16, np.float32, np.float64, np.longdouble]
@@ -71,6 +73,7 @@ INTEGER_ARGUMENTS = {
     "n of lemma 4": lambda n: bounds.lemma_4(n, 100, 1.0, 1.0, 0.5),
     "n of theorem 1": lambda n: bounds.theorem_1(n, 100, 1.0, 1.0, 0.5),
     "n of theorem 4": lambda n: bounds.theorem_4(n, 0.5, 0.25, 1.0, 0.5).rarity,
+    "k of a score": lambda k: [*ni.truth.score(TRUTH.changes, TRUTH, k=k).values()],
     "width of theorem 1": lambda n: bounds.theorem_1(100, n, 1.0, 1.0, 0.5),
 }
 REAL_ARGUMENTS = {
@@ -96,6 +99,7 @@ REAL_ARGUMENTS = {
     "C and gaps": lambda x: bounds.theorem_2(x, x, x),
     "radius of theorem 4": lambda x: bounds.theorem_4(100, 0.5, x, 1.0, 0.5).distance,
     "ridge of theorem 3": lambda x: bounds.theorem_3(PROBLEM.y, x).high,
+    "loss of a score": lambda x: [*ni.truth.score(SCORES, TRUTH, library="pyDVL", loss=x).values()],
     "ridge on a set": lambda x: bounds.leverage_on_set(PROBLEM.K, x, [0, 1], 0).distance,
 }
 

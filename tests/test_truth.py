@@ -4,6 +4,7 @@ import json
 import shutil
 import tomllib
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ from ntk_influence import conventions, truth
 
 EXACT = [name for name in truth.NAMES if name.startswith("kernel")]
 TRAINED = [name for name in truth.NAMES if name not in EXACT]
-SETS = {name: truth.load(name) for name in truth.NAMES}
 CORRELATIONS = (
     *("pearson", "spearman", "pearson_above", "spearman_above"),
     *("pearson_per_test_point", "spearman_per_test_point", "top_k", "loo_corr", "lds"),
 )
 ROUNDING = {"abs": 1e-12}
+
+
+known = cache(truth.load)  # first called in a test, so that a wrong seal is a test that fails
 
 
 def noise(like, seed=0):
@@ -48,7 +51,7 @@ def small():
 
 @pytest.mark.parametrize("name", truth.NAMES)
 def test_a_set_holds_what_it_says(name):
-    t = SETS[name]
+    t = known(name)
     left_out, n_test = t.influence.shape
     assert t.changes.shape == (left_out, n_test)
     assert t.predictions.shape == t.y_test.shape == t.test.shape == (n_test,)
@@ -65,7 +68,7 @@ def test_a_set_holds_what_it_says(name):
 
 @pytest.mark.parametrize("name", truth.NAMES)
 def test_influence_is_the_test_loss_without_the_point_less_that_with_it(name):
-    t = SETS[name]
+    t = known(name)
     before = (t.predictions - t.y_test).square() / 2
     after = (t.predictions + t.changes - t.y_test).square() / 2
     assert_close(t.influence, after - before, atol=1e-13, rtol=0)  # losses of order one
@@ -73,7 +76,7 @@ def test_influence_is_the_test_loss_without_the_point_less_that_with_it(name):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_an_exact_set_is_what_the_closed_form_gives_for_digits(name):
-    t, ridge = SETS[name], SETS[name].settings["ridge"]
+    t, ridge = known(name), known(name).settings["ridge"]
     data = ni.datasets.load(*(t.settings[key] for key in ("dataset", "n_train", "n_test")))
     assert torch.equal(t.train, data.index)
     assert torch.equal(t.test, data.index_test)
@@ -88,7 +91,7 @@ def test_an_exact_set_is_what_the_closed_form_gives_for_digits(name):
 
 
 def test_a_network_trained_again_on_digits_is_the_published_one():
-    t, s = SETS["smoothed-1"], SETS["smoothed-1"].settings
+    t, s = known("smoothed-1"), known("smoothed-1").settings
     data = ni.datasets.load(s["dataset"], s["n_train"], s["n_test"])
     size = (data.X.shape[1], s["width"], s["scale"], s["seed"])
     network = ni.TwoLayerReLU.initialise(*size, smoothing=s["smoothing"])
@@ -104,7 +107,7 @@ def test_a_network_trained_again_on_digits_is_the_published_one():
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_floor_of_a_network_is_below_a_fifth_of_most_changes_but_not_zero(name):
-    t = SETS[name]
+    t = known(name)
     size = t.changes.square().mean(dim=1).sqrt()
     assert (t.floor > 0).all()
     assert t.floor.norm() < size.norm() / 5
@@ -160,7 +163,7 @@ def test_a_set_that_was_changed_is_refused_in_one_sentence(change, monkeypatch, 
         truth.load("kernel-1")
     assert "\n" not in str(caught.value)
     if change != "no list":
-        assert truth.load("kernel-0.1").hash == SETS["kernel-0.1"].hash
+        assert truth.load("kernel-0.1").hash == known("kernel-0.1").hash
 
 
 # What a score is
@@ -168,7 +171,7 @@ def test_a_set_that_was_changed_is_refused_in_one_sentence(change, monkeypatch, 
 
 @pytest.mark.parametrize("name", truth.NAMES)
 def test_the_truth_itself_is_perfect(name):
-    found = truth.score(SETS[name].influence, SETS[name])
+    found = truth.score(known(name).influence, known(name))
     assert {key: found[key] for key in CORRELATIONS} == pytest.approx(
         dict.fromkeys(CORRELATIONS, 1.0), **ROUNDING
     )
@@ -179,7 +182,7 @@ def test_the_truth_itself_is_perfect(name):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_second_retraining_reaches_the_ceiling_and_no_more(name):
-    t = SETS[name]
+    t = known(name)
     found = truth.score(t.second, t)
     for key in CORRELATIONS:
         assert found[key] == found[f"{key}_ceiling"]
@@ -189,7 +192,7 @@ def test_a_second_retraining_reaches_the_ceiling_and_no_more(name):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_an_exact_truth_has_no_ceiling_but_one(name):
-    found = truth.score(noise(SETS[name].influence), SETS[name])
+    found = truth.score(noise(known(name).influence), known(name))
     assert all(found[f"{key}_ceiling"] == pytest.approx(1, **ROUNDING) for key in CORRELATIONS)
     assert found["relative_error_floor"] == 0
     assert found["share_above"] == 1
@@ -198,7 +201,7 @@ def test_an_exact_truth_has_no_ceiling_but_one(name):
 @pytest.mark.parametrize("name", truth.NAMES)
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_scores_zero_within_its_spread(name, seed):
-    t = SETS[name]
+    t = known(name)
     left_out, n_test = t.influence.shape
     scale = float(t.influence.norm()) / (left_out * n_test) ** 0.5
     found = truth.score(scale * noise(t.influence, seed), t)
@@ -212,7 +215,7 @@ def test_noise_scores_zero_within_its_spread(name, seed):
 
 
 def test_sizes_show_in_the_slope_and_the_error_and_nowhere_else():
-    t = SETS["kernel-1"]
+    t = known("kernel-1")
     half = truth.score(t.influence / 2, t)
     assert half["slope"] == pytest.approx(2, **ROUNDING)
     assert half["slope_above"] == pytest.approx(2, **ROUNDING)
@@ -251,19 +254,24 @@ def test_every_number_by_hand():
     spearman = [np.corrcoef(ranks(a[:, j]), ranks(b[:, j]))[0, 1] for j in columns]
     assert found["pearson_per_test_point"] == pytest.approx(np.mean(pearson))
     assert found["spearman_per_test_point"] == pytest.approx(np.mean(spearman))
-    largest = [[set(np.abs(m[:, j]).argsort()[-k:]) for j in columns] for m in (a, b)]
-    shared = [len(one & other) / k for one, other in zip(*largest, strict=True)]
-    assert found["top_k"] == pytest.approx(np.mean(shared))
+    for most in (1, 2, 3):
+        largest = [[set(np.abs(m[:, j]).argsort()[-most:]) for j in columns] for m in (a, b)]
+        shared = [len(one & other) / most for one, other in zip(*largest, strict=True)]
+        assert truth.score(estimate, t, k=most)["top_k"] == pytest.approx(np.mean(shared))
     assert 0 < found["top_k"] < 1
 
 
 def test_the_floor_is_the_distance_of_two_retrainings():
     for name in TRAINED:
-        t = SETS[name]
+        t = known(name)
         arrays = dict(np.load(truth.FOLDER / f"{name}.npz"))
         for i in range(0, len(t.floor), 20):
             apart = arrays["second_changes"][i] - arrays["changes"][i]
             assert float(t.floor[i]) == pytest.approx((apart @ apart / len(apart)) ** 0.5)
+        above = t.changes.abs() > t.floor[:, None]
+        assert truth.score(t.second, t)["share_above"] == pytest.approx(
+            float(above.double().mean())
+        )
         again = arrays["second_predictions"] + arrays["second_changes"]
         after = (again - arrays["y_test"]) ** 2 / 2
         before = (arrays["second_predictions"] - arrays["y_test"]) ** 2 / 2
@@ -272,7 +280,7 @@ def test_the_floor_is_the_distance_of_two_retrainings():
 
 def test_two_correlations_are_those_of_dattri():
     """Frozen from dattri 0.3.0, ``lds`` on minus the losses of all subsets of n - 1 points."""
-    t = SETS["kernel-0.1"]
+    t = known("kernel-0.1")
     waves = torch.arange(t.influence.numel()).double().sin().reshape(t.influence.shape)
     found = truth.score(t.influence + t.influence.std() * waves / 2, t)
     assert found["lds"] == pytest.approx(0.48709730743268587, rel=1e-9)
@@ -280,7 +288,7 @@ def test_two_correlations_are_those_of_dattri():
 
 
 def test_lds_is_that_of_sums_over_the_points_that_stay():
-    t = SETS["kernel-1"]
+    t = known("kernel-1")
     a = t.influence + t.influence.std() * noise(t.influence)
     losses = (t.predictions + t.changes - t.y_test).square() / 2
     sums = torch.stack([a.sum(dim=0) - a[i] for i in range(len(a))])
@@ -303,17 +311,17 @@ def test_scores_of_all_points_and_of_those_left_out_are_the_same():
 def test_scores_of_a_library_are_converted_by_its_name(library):
     t = small()
     ours = noise(torch.empty(6, 3), 6)
-    known = next(c for c in conventions.LIBRARIES if c.name == library)
-    theirs = ours / (t.predictions - t.y_test) if known.of_output else ours
-    if known.exact and not known.of_output:
-        theirs = theirs * 2.0 * (6 if known.divided else 1)
-    theirs = theirs if known.train_first else theirs.T
+    convention = next(c for c in conventions.LIBRARIES if c.name == library)
+    theirs = ours / (t.predictions - t.y_test) if convention.of_output else ours
+    if convention.exact and not convention.of_output:
+        theirs = theirs * 2.0 * (6 if convention.divided else 1)
+    theirs = theirs if convention.train_first else theirs.T
     found = truth.score(theirs, t, library=library.upper(), loss=2.0, k=2)
     assert found == pytest.approx(truth.score(ours, t, k=2))
 
 
 def test_what_is_constant_at_a_test_point_scores_zero_there():
-    t = SETS["kernel-1"]
+    t = known("kernel-1")
     blind = t.influence.clone()
     blind[:, :25] = 7.0
     found = truth.score(blind, t)

@@ -220,8 +220,9 @@ def _in_our_convention(
 ) -> Float[Tensor, "rows columns"]:
     """A float64 tensor on the CPU; scores of a library by `to_ours`."""
     a = _check.tensor("estimate", estimate, (2,)).detach().to("cpu", torch.float64)
+    loss = _check.positive("loss", loss)
     if library is None:
-        _check.require(loss == 1, "loss", "1 without a library", _check._shown(loss))
+        _check.require(loss == 1, "loss", "1 without a library", loss)
         return a
     residual = truth.predictions - truth.y_test if _known(library, LIBRARIES).of_output else None
     return to_ours(a, library=library, n=len(truth.train), loss=loss, residual=residual)
