@@ -56,10 +56,15 @@ class Problem:
             layer.weight.copy_((self.Z.T @ self.model.dual)[None])
         return nn.Sequential(layer)
 
-    def loaders(self, batch: int = N) -> tuple[DataLoader, DataLoader]:
-        """Training points and test points with (n, 1) labels."""
-        sets = self.sets()
-        return DataLoader(sets[0], batch_size=batch), DataLoader(sets[1], batch_size=N_TEST)
+    @property
+    def n(self) -> int:
+        return len(self.y)
+
+    def loaders(self, batches: int = 1) -> tuple[DataLoader, DataLoader]:
+        """Training points, in some batches, and test points with (n, 1) labels."""
+        train, test = self.sets()
+        sizes = self.n // batches, len(self.y_test)
+        return DataLoader(train, batch_size=sizes[0]), DataLoader(test, batch_size=sizes[1])
 
     def sets(self) -> tuple[TensorDataset, TensorDataset]:
         pairs = (self.Z, self.y), (self.Z_test, self.y_test)
@@ -95,7 +100,7 @@ def pydvl(p: Problem) -> Scores:
         ("conjugate gradients", CgInfluence, {"rtol": 1e-10, "atol": 1e-12}),
     ):
         for loss, s in ((half_square, 1.0), (nn.functional.mse_loss, 2.0)):
-            damping = damping_of("pyDVL", p.ridge, N, loss=s)
+            damping = damping_of("pyDVL", p.ridge, p.n, loss=s)
             method = kind(p.network, loss, regularization=damping, **options).fit(p.loaders()[0])
             points = p.Z_test, p.y_test[:, None], p.Z, p.y[:, None]
             yield name, "pyDVL", method.influences(*points), {"loss": s}
@@ -111,8 +116,8 @@ def captum(p: Problem) -> Scores:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = f"{folder}/checkpoint.pt"
         torch.save(p.network.state_dict(), checkpoint)
-        given = {"loss_fn": loss, "batch_size": N, "sample_wise_grads_per_batch": True}
-        damped = given | {"hessian_reg": damping_of("Captum", p.ridge, N, loss=2.0)}
+        given = {"loss_fn": loss, "batch_size": p.n, "sample_wise_grads_per_batch": True}
+        damped = given | {"hessian_reg": damping_of("Captum", p.ridge, p.n, loss=2.0)}
         dims = {"projection_dim": p.Z.shape[1]}
         found = whole.NaiveInfluenceFunction(
             p.network, p.sets()[0], checkpoint, hessian_inverse_tol=0.0, **dims, **damped
@@ -144,14 +149,14 @@ def dattri(p: Problem) -> Scores:
         return half_square(torch.func.functional_call(network, weights, (data[0],)), data[1])
 
     task = AttributionTask(loss, network, {k: v.detach() for k, v in network.named_parameters()})
-    damping = damping_of("dattri", p.ridge, N)
+    damping = damping_of("dattri", p.ridge, p.n)
     cg = {"max_iter": 200, "tol": 1e-10}
-    for name, batch, kind, options in (
-        ("whole Hessian", N, IFAttributorExplicit, {}),
-        ("conjugate gradients", N, IFAttributorCG, cg),
-        ("whole Hessian, four batches", N // 4, IFAttributorExplicit, {}),
+    for name, batches, kind, options in (
+        ("whole Hessian", 1, IFAttributorExplicit, {}),
+        ("conjugate gradients", 1, IFAttributorCG, cg),
+        ("whole Hessian, four batches", 4, IFAttributorExplicit, {}),
     ):
-        train, test = p.loaders(batch)
+        train, test = p.loaders(batches)
         attributor = kind(task=task, regularization=damping, **options)
         attributor.cache(train)
         yield name, "dattri", attributor.attribute(train, test), {}
@@ -181,8 +186,8 @@ def kronfluence(p: Problem) -> Scores:
     scores = {"per_sample_gradient_dtype": double, "precondition_dtype": double}
     train, test = p.sets()
     for name, strategy, damping in (
-        ("EK-FAC", "ekfac", damping_of("kronfluence", p.ridge, N)),
-        ("K-FAC", "kfac", damping_of("kronfluence", p.ridge, N)),
+        ("EK-FAC", "ekfac", damping_of("kronfluence", p.ridge, p.n)),
+        ("K-FAC", "kfac", damping_of("kronfluence", p.ridge, p.n)),
         ("EK-FAC, default damping", "ekfac", None),
     ):
         with tempfile.TemporaryDirectory() as folder:
@@ -192,9 +197,9 @@ def kronfluence(p: Problem) -> Scores:
                 log_level=logging.ERROR,
             )  # fmt: skip
             made = FactorArguments(strategy=strategy, **factors)
-            analyzer.fit_all_factors("f", train, per_device_batch_size=N, factor_args=made)
+            analyzer.fit_all_factors("f", train, per_device_batch_size=p.n, factor_args=made)
             analyzer.compute_pairwise_scores(
-                "s", "f", test, train, N_TEST, N,
+                "s", "f", test, train, len(test), p.n,
                 score_args=ScoreArguments(damping_factor=damping, **scores),
             )  # fmt: skip
             yield name, "kronfluence", analyzer.load_pairwise_scores("s")["all_modules"], {}
@@ -206,7 +211,7 @@ def pyinfluence(p: Problem) -> Scores:
     from sklearn.kernel_ridge import KernelRidge
     from sklearn.linear_model import Ridge
 
-    alpha = damping_of("scikit-learn", p.ridge, N)
+    alpha = damping_of("scikit-learn", p.ridge, p.n)
     Z, y, Z_test, y_test = (t.numpy() for t in (p.Z, p.y, p.Z_test, p.y_test))
     primal = Ridge(alpha=alpha, fit_intercept=False, solver="cholesky").fit(Z, y)
     found = InfluenceFunctions(damping=0.0).fit(primal, Z, y).explain(Z_test, y_test)
@@ -226,7 +231,7 @@ def slopes(p: Problem) -> dict[str, list[float]]:
     from sklearn.linear_model import Ridge
 
     Z, y, Z_test = (t.numpy() for t in (p.Z, p.y, p.Z_test))
-    alpha = damping_of("scikit-learn", p.ridge, N)
+    alpha = damping_of("scikit-learn", p.ridge, p.n)
     fitted = Ridge(alpha=alpha, fit_intercept=False, solver="cholesky").fit(Z, y)
     estimate = InfluenceFunctions(mode="prediction", damping=0.0).fit(fitted, Z, y).explain(Z_test)
     refit = LOOInfluence(mode="prediction").fit(fitted, Z, y).explain(Z_test)
@@ -240,10 +245,10 @@ LIBRARIES = {f.__name__: f for f in (captum, dattri, kronfluence, pydvl, pyinflu
 def compare(p: Problem, name: str, library: str, scores: Tensor, options: dict) -> dict:
     """A row: how far the scores, read in ours, are from IHVP and from leave-one-out of ours."""
     scores = torch.as_tensor(scores, dtype=torch.float64).detach()
-    read = to_ours(scores, library=library, n=N, **options)
+    read = to_ours(scores, library=library, n=p.n, **options)
     ihvp = ni.ihvp_influence(p.model, p.k_test, p.y_test)
     truth = ni.loo_influence(p.model, p.k_test, p.y_test)
-    as_it_came = scores if len(scores) == N else scores.T
+    as_it_came = scores if len(scores) == p.n else scores.T
     return {
         "method": name,
         "convention": library,

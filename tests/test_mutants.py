@@ -28,6 +28,8 @@ TESTED_WITH = {
     "contour": ["flow", "bad_input"],
     "cross_entropy": ["logistic"],
     "groups": ["audit"],
+    "kronecker": ["estimators"],
+    "linearised": ["estimators"],
     "wrong_label": ["audit"],
     "descent": ["descent", "training", "retraining"],
     "training": ["training", "retraining"],

@@ -7,7 +7,7 @@ raises the test loss: the point is helpful. Losses are sums of halves of squares
 from importlib import import_module
 from types import ModuleType
 
-from . import bounds, conventions, datasets, finite_width, logistic, truth
+from . import bounds, conventions, datasets, estimators, finite_width, logistic, truth
 from .audit import TrustReport, trust_report
 from .complexity import complexity
 from .contour import Contour, contour
@@ -45,6 +45,7 @@ __all__ = [
     "datasets",
     "deep_ntk",
     "empirical_ntk",
+    "estimators",
     "finite_width",
     "fit_kernel_flow",
     "fit_kernel_logistic",
