@@ -90,8 +90,9 @@ class Solution(NamedTuple):
     r"""Columns $\hat X$ with $(K + \lambda I) \hat X \approx B$, and how far they can be off.
 
     ``x`` (n, m); ``residual`` (n, m), $B - (K + \lambda I) \hat X$, by a product of its own;
-    ``rounding`` (m,), an allowance for the norm of what is rounded away in a residual; ``products``,
-    how often the kernel was evaluated.
+    ``rounding`` (m,), an allowance for the norm of what is rounded away in a residual, eight
+    roundings times the trace, as rounding adds up, not the worst case; ``products``, how often the
+    kernel was evaluated.
     """
 
     x: Tensor
@@ -176,9 +177,9 @@ def _descend(
     """One run of the recursion from 0, until it says that every residual is below its goal."""
     x, r = torch.zeros_like(B), B
     z = low_rank.solve(r, system.ridge)
-    p, descent = z, (r * z).sum(dim=0)
-    for used in range(1, limit + 1):
-        q = system.product(p)
+    p, descent, used = z, (r * z).sum(dim=0), 0
+    while used < limit:
+        q, used = system.product(p), used + 1
         curvature = (p * q).sum(dim=0)
         step = torch.where(curvature > 0, descent / curvature, 0)
         x, r = x + step * p, r - step * q
