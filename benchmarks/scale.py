@@ -11,6 +11,7 @@ one with Dask. Each replaces its own part of ``data/recorded/26_what_it_takes.js
 import argparse
 import json
 import time
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -87,6 +88,70 @@ def test_errors(model: object, data: ni.datasets.Dataset) -> dict:
     return {"wrong": float(wrong.double().mean()), "undecided": float(open_.double().mean())}
 
 
+def tiles(sizes: list[int], chunks: int) -> dict:
+    """The exact route on two processes: counted tasks, bytes that travel, peak memory."""
+    from dask.distributed import Client, LocalCluster
+
+    found = []
+    for n in sizes:
+        data = ni.datasets.mixture(n, 1, dim=100)
+        local = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+        with LocalCluster(memory_limit="4GiB", **local) as cluster, Client(cluster) as client:
+            client.register_plugin(counter())
+            ni.scale.fit_kernel_ridge(data.X[:64], data.y[:64], 1.0, chunks=32)  # loads libraries
+            before = list(client.run(state).values())
+            ni.scale.fit_kernel_ridge(data.X, data.y, 1.0, chunks=chunks)
+            after = list(client.run(state).values())
+        pairs = list(zip(before, after, strict=True))
+        tasks = sum((b["tasks"] - a["tasks"] for a, b in pairs), Counter())
+        need = ni.scale.needs(n, chunks, workers=2)
+        found.append(
+            {
+                "n": n,
+                "tasks": dict(tasks.most_common()),
+                "bytes": sum(b["bytes"] - a["bytes"] for a, b in pairs),
+                "messages": sum(b["messages"] - a["messages"] for a, b in pairs),
+                "peak": max(b["peak"] - a["peak"] for a, b in pairs),
+                "kept": need.kept,
+                "at_once": need.at_once,
+            }
+        )
+        print(found[-1], flush=True)
+    return {"chunks": chunks, "workers": 2, "dim": 100, "rows": found}
+
+
+def counter() -> object:
+    """Counts by kind the tasks that a worker finishes, and the bytes that come from others."""
+    from dask.utils import key_split
+    from distributed import WorkerPlugin
+
+    class Finished(WorkerPlugin):
+        name = "finished"
+
+        def setup(self, worker: object) -> None:
+            self.worker, self.tasks, self.bytes = worker, Counter(), 0
+
+        def transition(self, key: object, start: str, finish: str, **_: object) -> None:
+            if start == "executing" and finish == "memory":
+                self.tasks[key_split(key)] += 1
+            if start == "flight" and finish == "memory":
+                self.bytes += self.worker.state.tasks[key].get_nbytes()
+
+    return Finished()
+
+
+def state(dask_worker: object) -> dict:
+    """What a worker has done so far, and the most memory that it ever had."""
+    import resource
+
+    return {
+        "tasks": Counter(dask_worker.plugins["finished"].tasks),
+        "bytes": int(dask_worker.plugins["finished"].bytes),
+        "messages": int(dask_worker.state.transfer_incoming_count_total),
+        "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+
+
 def thumbnail_of(image: Tensor) -> str:
     import studies
 
@@ -95,22 +160,28 @@ def thumbnail_of(image: Tensor) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("part", choices=["digits"])
+    parser.add_argument("part", choices=["digits", "tiles"])
     parser.add_argument("--n", type=int, default=54_210)
     parser.add_argument("--n-test", type=int, default=8_920)
     parser.add_argument("--rank", type=int, default=2_500)
     parser.add_argument("--tolerance", type=float, default=1e-4)
     parser.add_argument("--ridge", type=float, default=1.0)
     parser.add_argument("--chosen", type=int, default=40)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 3000, 4000, 6000, 8000])
+    parser.add_argument("--chunks", type=int, default=500)
     parser.add_argument("--to", default="data/recorded")
     asked = parser.parse_args()
     device = torch.device("cpu")
     made_by = records.made_by(device)  # the commit, before the work
     began = time.perf_counter()
     size = (asked.n, asked.n_test, asked.ridge, asked.rank, asked.tolerance, asked.chosen)
-    found = digits(*size)
+    found = digits(*size) if asked.part == "digits" else tiles(asked.sizes, asked.chunks)
     facts = made_by | {"wall_seconds": round(time.perf_counter() - began, 1)}
-    facts["parameters"] = {key: value for key, value in vars(asked).items() if key != "to"}
+    asked_for = {
+        "tiles": ("sizes", "chunks"),
+        "digits": ("n", "n_test", "ridge", "rank", "tolerance"),
+    }
+    facts["parameters"] = {key: vars(asked)[key] for key in asked_for[asked.part]}
     path = paths.ROOT / asked.to / f"{RECORD}.json"
     text = json.loads(path.read_text()) if path.exists() else {"provenance": {}, "results": {}}
     text["provenance"][asked.part], text["results"][asked.part] = facts, found
