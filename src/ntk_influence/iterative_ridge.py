@@ -124,14 +124,15 @@ def fit_kernel_ridge(
     y = _check.labels("y", y, "X", X, n).detach()
     chosen = _check.indices("chosen", chosen, n)
     probes = _check.integer("probes", probes) if probes != 0 else 0
-    generator = torch.Generator().manual_seed(_check.seed("seed", seed))
+    generator = torch.Generator("cpu").manual_seed(_check.seed("seed", seed))
     if not isinstance(low_rank, LowRankKernel):
         rank = min(_check.integer("low_rank", low_rank), n)
         low_rank = low_rank_kernel(X, rank, kernel=kernel, seed=seed)
     labels = y if y.ndim == 2 else y[:, None]
     unit = torch.zeros(n, len(chosen), dtype=X.dtype, device=X.device)
     unit[chosen, range(len(chosen))] = 1
-    signs = (2 * torch.randint(2, (n, probes), generator=generator) - 1).to(X)
+    coins = torch.randint(2, (n, probes), generator=generator, device="cpu")
+    signs = (2 * coins - 1).to(X)
     B = torch.cat([labels, unit, signs], dim=1)
     options = {"tolerance": tolerance, "products": products}
     solved = conjugate_gradients(system, B, low_rank, **options)

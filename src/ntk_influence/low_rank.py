@@ -105,7 +105,7 @@ def low_rank_kernel(
     X = _check.tensor("X", X, (2,)).detach()
     n, k = len(X), _check.integer("rank", rank)
     _check.require(k <= n, "rank", f"at most the {n} points of X", k)
-    generator = torch.Generator().manual_seed(_check.seed("seed", seed))
+    generator = torch.Generator("cpu").manual_seed(_check.seed("seed", seed))
     _check.fits("rank", "a factor", 3 * n * k * X.element_size(), X.device)
     left = diagonal(kernel, X)
     smallest = 1e4 * torch.finfo(X.dtype).eps * left.max()
@@ -125,7 +125,7 @@ def low_rank_kernel(
         pivots += more
     basis, rest = torch.linalg.qr(F[:, : len(pivots)])
     inner, values, _ = torch.linalg.svd(rest)
-    return LowRankKernel(torch.tensor(pivots), basis @ inner, values.square(), left)
+    return LowRankKernel(torch.tensor(pivots, device="cpu"), basis @ inner, values.square(), left)
 
 
 def diagonal(kernel: Callable[..., Tensor], X: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
@@ -146,7 +146,8 @@ def _accepted(
     """The points that are kept of those that are proposed, at least one."""
     shares = torch.where(left > smallest, left, 0).double().cpu()
     proposed = torch.multinomial(shares, min(PROPOSALS, rank), True, generator=generator).tolist()
-    chances = torch.rand(len(proposed), generator=generator, dtype=torch.float64).tolist()
+    cpu = {"generator": generator, "dtype": torch.float64, "device": "cpu"}
+    chances = torch.rand(len(proposed), **cpu).tolist()
     H = kernel(X[proposed]) - F[proposed] @ F[proposed].T
     before, kept = H.diagonal().clone(), []
     for a, chance in enumerate(chances):
