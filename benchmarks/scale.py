@@ -35,9 +35,8 @@ def digits(n: int, n_test: int, ridge: float, rank: int, tolerance: float, n_cho
         ni.iterative.loo_influence(model, Z, y)
         for Z, y in zip(data.X_test.split(PART), data.y_test.split(PART), strict=True)
     ]
-    total, error = (
-        sum(getattr(part, name).sum(dim=1) for part in parts) for name in parts[0]._fields
-    )
+    total = sum(part.value.sum(dim=1) for part in parts)
+    error = sum(part.error.sum(dim=1) for part in parts)
     own = ni.iterative.leave_one_out(model, data.X[chosen])
     without = own.value[range(len(chosen)), range(len(chosen))]
     return {

@@ -72,23 +72,40 @@ def test_quadratic_forms_are_twice_as_exact():
     assert errors[1] <= 1e-8 + 1e-12
 
 
+def spoiled(model, system, off_dual, off_columns):
+    """The model with other solutions, and residuals that belong to them."""
+    parts = []
+    for part, off in ((model.dual, off_dual), (model.columns, off_columns)):
+        parts.append(part._replace(x=part.x + off, residual=part.residual - system @ off))
+    names = ("chosen", "probes", "signs", "system", "low_rank", "flat")
+    return iterative.IterativeKernelRidge(*parts, **{name: getattr(model, name) for name in names})
+
+
 def test_bounds_hold_far_from_the_solution_too():
     """A model whose columns are off by construction, not by chance."""
     case = Case(0.05)
-    model = case.fit(tolerance=1e-9)
-    spoiled = []
-    for seed, part in enumerate((model.dual, model.columns)):
-        noise = torch.randn(part.x.shape, generator=torch.Generator().manual_seed(seed))
-        x = part.x + 0.2 * noise.to(part.x)
-        system = case.dense.inverse.inverse()
-        residual = part.residual - system @ (x - part.x)
-        spoiled.append(part._replace(x=x, residual=residual))
-    fields = {name: getattr(model, name) for name in ("chosen", "probes", "signs")}
-    fields |= {"system": model.system, "low_rank": model.low_rank, "flat": model.flat}
-    off = iterative.IterativeKernelRidge(*spoiled, **fields)
+    model, system = case.fit(tolerance=1e-9), torch.linalg.inv(case.dense.inverse)
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.2 * torch.randn(N, 4, generator=generator, dtype=torch.float64)
+    off = spoiled(model, system, noise[:, :1], noise[:, 1:])
     for found, exact in case.both(off):
         assert bool(((found.value - exact).abs() <= found.error).all())
         assert float(found.error.min()) > 1e-6
+
+
+def test_the_change_alone_has_a_bound_where_both_solutions_are_off_in_one_direction():
+    case = Case(0.1)
+    model, system = case.fit(tolerance=1e-9), torch.linalg.inv(case.dense.inverse)
+    values, vectors = torch.linalg.eigh(system)
+    worst = vectors[:, :1] / values[0]  # residuals of norm 1 in the direction of least curvature
+    off = spoiled(model, system, 100 * worst, 0.1 * worst.expand(N, 3))
+    k = ni.relu_ntk(case.X)[CHOSEN]
+    exact = ni.leave_one_out(case.dense, k)[CHOSEN] - case.dense.predict(k)
+    _, change = iterative._changes(off, case.X[CHOSEN])
+    error = (change.value[..., 0] - exact).abs()
+    assert bool((error <= change.error[..., 0]).all())
+    # A quarter of the bound is there: the product of both residuals over the ridge.
+    assert float((error / change.error[..., 0]).max()) > 0.25
 
 
 def test_another_kernel_needs_no_unit_rows():

@@ -45,6 +45,7 @@ def test_the_residual_is_what_it_says_and_bounds_the_error(ridge, tolerance):
     assert bool((found.residual.norm(dim=0) <= tolerance * B.norm(dim=0)).all())
     error = (found.x - torch.linalg.solve(A, B)).norm(dim=0)
     assert bool((error <= found.norm / ridge).all())
+    assert bool((found.norm > found.residual.norm(dim=0)).all())
     assert bool((found.rounding <= 1e-11 * found.x.norm(dim=0) + 1e-13).all())
 
 
