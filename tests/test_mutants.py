@@ -35,6 +35,8 @@ TESTED_WITH = {
     "training": ["training", "retraining"],
     "ridge": ["ridge", "precision", "bad_input"],
     "flow": ["flow", "bad_input"],
+    "iterative_ridge": ["iterative"],
+    "leverage_estimate": ["iterative"],
 }
 
 

@@ -1,10 +1,12 @@
 """The closed form in tiles on Dask equals the dense one; what is lost on the way is made again."""
 
+import errno
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -218,6 +220,92 @@ def test_a_scheduler_that_is_lost_is_one_sentence(dask):
     with pytest.raises(ConnectionError, match=r"^scheduler: expected .*, got .*fit again$"):
         scale.leave_one_out(model, case.Z)
     model.factor.work.client.close()
+
+
+# Checkpoints
+
+
+TO_LOSE = []
+
+
+def lose():
+    """Stop a scheduler in the middle of a task."""
+    cluster = TO_LOSE.pop()
+    cluster.loop.add_callback(cluster.scheduler.close)
+    time.sleep(2)
+
+
+class Folder:
+    """Tensors in a folder; the disk is full after so many, or something else happens."""
+
+    def __init__(self, path, room=10**6, then=None):
+        self.path, self.room, self.then = Path(path), room, then
+
+    def save(self, name, value):
+        if len(list(self.path.iterdir())) >= self.room:
+            if self.then:
+                self.then()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        np.save(self.path / f"{name}.npy", value.numpy())
+
+    def load(self, name):
+        path = self.path / f"{name}.npy"
+        return torch.from_numpy(np.load(path)) if path.exists() else None
+
+
+def test_what_was_kept_is_not_made_again(dask, tmp_path):
+    case, made = make_case(n=50, outputs=2), []
+
+    def counted(A, B=None):
+        made.append(len(A))
+        return ni.relu_ntk(A, B)
+
+    def fit(ridge=0.1):
+        made.clear()
+        options = {"kernel": counted, "chunks": 11, "scheduler": "synchronous"}
+        return scale.fit_kernel_ridge(case.X, case.y, ridge, checkpoint=Folder(tmp_path), **options)
+
+    fit()
+    before = len(made)
+    assert len(list(tmp_path.iterdir())) == 5 * 6 // 2 + 5
+    model = fit()
+    assert len(made) <= before - 15  # the tiles of the system
+    assert_same(asked(model, case, [4, 30]), dense(case, 0.1, [4, 30]), 1e-10)
+    # Nothing of another problem is used.
+    assert_same(asked(fit(0.2), case, [4, 30]), dense(case, 0.2, [4, 30]), 1e-10)
+    assert len(list(tmp_path.iterdir())) == 40
+
+
+@pytest.mark.parametrize("room", [0, 7, 17])
+def test_a_full_disk_is_one_sentence_and_what_was_kept_is_kept(client, tmp_path, room):
+    case = make_case(n=90)
+    fit = partial(scale.fit_kernel_ridge, case.X, case.y, 0.1, chunks=19, scheduler=client)
+    with pytest.raises(RuntimeError, match=r"^checkpoint: expected room for .*, got No space left"):
+        fit(checkpoint=Folder(tmp_path, room))
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(kept) >= room
+    model = fit(checkpoint=Folder(tmp_path))
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    assert_same(asked(model, case, [80, 3]), dense(case, 0.1, [80, 3]), 1e-10)
+
+
+def test_a_scheduler_that_is_lost_on_the_way_leaves_what_was_kept(dask, tmp_path):
+    case = make_case(n=90)
+    fit = partial(scale.fit_kernel_ridge, case.X, case.y, 0.1, chunks=19)
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
+    with dask.LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster:
+        TO_LOSE.append(cluster)
+        with pytest.raises(ConnectionError, match=r"^scheduler: .* but for those of a checkpoint"):
+            fit(scheduler=cluster.scheduler_address, checkpoint=Folder(tmp_path, 6, lose))
+    assert len(list(tmp_path.iterdir())) >= 6
+    model = fit(scheduler="synchronous", checkpoint=Folder(tmp_path))
+    assert_same(asked(model, case, [80, 3]), dense(case, 0.1, [80, 3]), 1e-10)
+
+
+@pytest.mark.usefixtures("without_annotations")
+def test_what_is_no_checkpoint_is_refused(dask):
+    with pytest.raises(ValueError, match=r"^checkpoint: expected a save method, got int"):
+        scale.fit_kernel_ridge(CASE.X, CASE.y, 0.1, scheduler="synchronous", checkpoint=3)
 
 
 def test_a_scheduler_that_never_was_is_one_sentence(dask, monkeypatch):

@@ -50,6 +50,12 @@ def everything() -> list[torch.Tensor]:
         for times in ([0.0, 0.05, 1.0, float("inf")], [3.0]):
             found += [flow.predict(times, k), flow.leave_one_out(times, k)]
             found += [ni.loo_influence_at(times, K, d.y, 0.5, k, d.y_test)]
+        options = {"chosen": [3, 0], "probes": 4, "low_rank": 5}
+        model = ni.iterative.fit_kernel_ridge(d.X, d.y, 0.5, **options)
+        found += [model.low_rank.pivots, model.signs, *model.predict(d.X_test)]
+        found += [*ni.iterative.leverage(model), *ni.iterative.leave_one_out(model, d.X_test)]
+        found += [*ni.iterative.loo_influence(model, d.X_test, d.y_test)]
+        found += [*ni.iterative.estimate_leverage(model)[:3]]
         network = ni.TwoLayerReLU.initialise(d.X.shape[1], 30, 0.3, 0)
         found += [network.W, network.a, network.ntk(d.X), network.features(d.X)]
         found += [ni.empirical_ntk(small_module(d.X.shape[1]), d.X, d.X_test)]
@@ -126,6 +132,8 @@ TOO_LARGE = {
     ),
     "leverage at finite width": lambda: finite_width.leverage(wide(), MILLION, 1.0),
     "mixture": lambda: datasets.mixture(10**12, 2),
+    "kernel of low rank": lambda: ni.iterative.low_rank_kernel(MILLION, 10**6),
+    "a tile": lambda: ni.iterative.KernelSystem(MILLION, 1.0, chunks=10**6),
 }
 
 

@@ -7,7 +7,7 @@ raises the test loss: the point is helpful. Losses are sums of halves of squares
 from importlib import import_module
 from types import ModuleType
 
-from . import bounds, conventions, datasets, estimators, finite_width, logistic, truth
+from . import bounds, conventions, datasets, estimators, finite_width, iterative, logistic, truth
 from .audit import TrustReport, trust_report
 from .complexity import complexity
 from .contour import Contour, contour
@@ -51,6 +51,7 @@ __all__ = [
     "fit_kernel_logistic",
     "fit_kernel_ridge",
     "ihvp_influence",
+    "iterative",
     "leave_group_out",
     "leave_one_out",
     "leave_one_out_at",

@@ -12,6 +12,7 @@ from scipy.linalg import solve_triangular
 from torch import Tensor
 
 from .. import _check
+from ._kept import Kept
 from ._workers import Workers
 
 Kernel = Callable[..., Tensor]
@@ -97,9 +98,16 @@ class Factor:
     """
 
     def __init__(
-        self, work: Workers, kernel: Kernel, X: np.ndarray, ridge: float, size: int
+        self,
+        work: Workers,
+        kernel: Kernel,
+        X: np.ndarray,
+        ridge: float,
+        size: int,
+        checkpoint: Any = None,
     ) -> None:
         """Send the points out; the rest is made of tasks on them."""
+        self.kept = Kept(checkpoint, X, ridge, size, kernel) if checkpoint is not None else None
         self.work, self.kernel, self.size, self.ridge = work, kernel, size, ridge
         self.n, self.dtype, self.starts = len(X), X.dtype, range(0, len(X), size)
         self.rows = work.persist([self._task(np.array, X[s : s + size]) for s in self.starts])
@@ -107,12 +115,28 @@ class Factor:
 
     def factorise(self) -> None:
         """The lower tiles of the factor, kept by the workers, and its diagonal, here."""
-        cholesky, N = self.work.dask.array.linalg.cholesky, len(self.rows)
-        L = cholesky(self.A, lower=True).to_delayed(optimize_graph=False)
+        array, N = self.work.dask.array.linalg.cholesky(self.A, lower=True), len(self.rows)
         places = [(i, j) for i in range(N) for j in range(i + 1)]
-        self.L = dict(zip(places, self.work.persist([L[p] for p in places]), strict=True))
+        tiles = self._kept_tiles(array, places) if self.kept else self._tiles(array, places)
+        self.L = dict(zip(places, self.work.persist(tiles), strict=True))
         roots = self.work.compute([self._task(np.diagonal, self.L[i, i]) for i in range(N)])
         self.root = np.concatenate(roots)[: self.n]
+
+    def _tiles(self, array: Any, places: list) -> list:
+        """Tasks that give some tiles of an array."""
+        tiles = array.to_delayed(optimize_graph=False)
+        return [tiles[place] for place in places]
+
+    def _kept_tiles(self, array: Any, places: list) -> list:
+        """The same, with every tile kept as soon as it is there, and those that were not made."""
+        dask, kept = self.work.dask, self.kept
+        done = {place for place in places if kept.load(place) is not None}
+        graph = dict(array.__dask_graph__())
+        graph |= {(array.name, *place): (kept.load, place) for place in done}
+        graph, _ = dask.optimization.cull(graph, [(array.name, *place) for place in places])
+        array = dask.array.Array(graph, array.name, array.chunks, dtype=self.dtype)
+        tiles = zip(places, self._tiles(array, places), strict=True)
+        return [t if place in done else self._task(kept.save, place, t) for place, t in tiles]
 
     def _task(self, function: Callable, *arguments: Any, **options: Any) -> Any:
         """The function of these arguments, some of which may be tasks."""
@@ -206,13 +230,16 @@ class Factor:
         L_{ii}^2 - \lambda$, $P_{ii} = L_{ii}^{-2} + o_i$ and $[K P]_{ii} = s_i / (\lambda + s_i) -
         \lambda o_i$, which keeps its digits where the leverage is small.
         """
-        N = len(self.rows)
+        N, kept = len(self.rows), self.kept
         schur = self.work.compute([self._schur(i) for i in range(N)])
-        together, off = self.work.threads, []
-        for first in range(0, N, together):
-            some = range(first, min(first + together, N))
-            off += self.work.compute([self._squares_of_inverse(j) for j in some])
-        s, o = (np.concatenate(part)[: self.n] for part in (schur, off))
+        off = {j: kept.load(j) if kept else None for j in range(N)}
+        missing, together = [j for j in range(N) if off[j] is None], self.work.threads
+        for first in range(0, len(missing), together):
+            some = missing[first : first + together]
+            found = self.work.compute([self._squares_of_inverse(j) for j in some])
+            for j, sums in zip(some, found, strict=True):
+                off[j] = kept.save(j, sums) if kept else sums
+        s, o = (np.concatenate(part)[: self.n] for part in (schur, list(off.values())))
         return 1 / self.root**2 + o, s / (self.ridge + s) - self.ridge * o
 
     def _schur(self, i: int) -> Any:

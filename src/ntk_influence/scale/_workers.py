@@ -20,7 +20,13 @@ OF_ITS_OWN = 2**29  # bytes of a worker process with torch and Dask; 0.3 GiB wer
 def dask_or_sentence() -> ModuleType:
     """Dask with what is used of it."""
     try:
-        for name in ("dask", "dask.array", "dask.highlevelgraph", "distributed"):
+        for name in (
+            "dask",
+            "dask.array",
+            "dask.highlevelgraph",
+            "dask.optimization",
+            "distributed",
+        ):
             import_module(name)
     except ImportError as missing:
         raise ImportError(
@@ -116,7 +122,7 @@ class Workers:
         except (*closed, CancelledError, TimeoutError) as error:
             raise ConnectionError(
                 f"scheduler: expected one that answers to the end, got {type(error).__name__} "
-                f"from {self.where}; the tiles it kept are lost, fit again"
+                f"from {self.where}; its tiles are lost but for those of a checkpoint, fit again"
             ) from None
 
     def refuse_too_little(self, n: int, chunks: int, dtype: torch.dtype, needs: Any) -> None:

@@ -133,6 +133,7 @@ def fit_kernel_ridge(
     kernel: Callable[..., Tensor] = relu_ntk,
     chunks: int = CHUNKS,
     scheduler: Any = None,
+    checkpoint: Any = None,
 ) -> BlockedKernelRidge:
     r"""Fit kernel ridge regression of points whose kernel matrix no single worker holds.
 
@@ -155,6 +156,9 @@ def fit_kernel_ridge(
         of this process where there is none; ``"threads"``, ``"synchronous"``, a client or the
         address of a scheduler, such as ``"tcp://host:8786"``, say which. Where their memory is
         short, workers of a scheduler spill tiles to their disk, which takes time; threads do not.
+    checkpoint : where the tiles of the factor and the block columns of its inverse are kept as soon
+        as they are there, so that the same call goes on where it was lost: anything with
+        ``save(name, tensor)`` and ``load(name)``, in a place that all workers see.
 
     Returns
     -------
@@ -174,7 +178,7 @@ def fit_kernel_ridge(
     ConnectionError
         The scheduler is gone. A lost worker is none: its tiles are made again by the others.
     RuntimeError
-        Several workers died under the same task.
+        Several workers died under the same task; a checkpoint has no room.
 
     Source: Zhang and Zhang 2022, Eq. (5) and (6); Dask's blocked Cholesky factorisation.
     """
@@ -185,7 +189,7 @@ def fit_kernel_ridge(
     work = Workers(scheduler)
     work.refuse_too_little(len(X), size, X.dtype, needs)
     limit = 1e-3 / torch.finfo(X.dtype).eps
-    factor = Factor(work, kernel, X.numpy(), ridge, size)
+    factor = Factor(work, kernel, X.numpy(), ridge, size, checkpoint)
     try:
         factor.factorise()
     except np.linalg.LinAlgError:
