@@ -1,13 +1,13 @@
 """Networks of any depth, trained by plain gradient descent with and without points, and kernels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call, grad, jacrev, jvp, vmap
 
 import ntk_influence as ni
 
@@ -174,6 +174,57 @@ def by_inverse_hessian(
     return change, change / (1 - fitted.leverage)[:, None]
 
 
+def by_whole_hessian(
+    model: nn.Module, task: Task, ridge: float, residual: Float[Tensor, "n"], *, steps: int = 150
+) -> Float[Tensor, "k n_test"]:
+    """Leverage-corrected IHVP of the points left out, with the Hessian of the loss as it is.
+
+    Conjugate gradients, one system for each point; curvature is that with all points.
+    """
+    weights = {name: w.detach() for name, w in model.named_parameters()}
+
+    def outputs(w: dict[str, Tensor], X: Tensor) -> Tensor:
+        return functional_call(model, w, (X,))
+
+    def loss(w: dict[str, Tensor]) -> Tensor:
+        return (outputs(w, task.X) - task.y).square().sum() / 2
+
+    def curved(v: dict[str, Tensor]) -> dict[str, Tensor]:
+        product = vmap(lambda one: jvp(grad(loss), (weights,), (one,))[1])(v)
+        return {name: product[name] + ridge * v[name] for name in v}
+
+    rows = jacrev(outputs)(weights, task.X[task.removed])
+    solved = conjugate_gradients(curved, rows, steps)
+    pushed = vmap(lambda one: jvp(lambda w: outputs(w, task.X_test), (weights,), (one,))[1])(solved)
+    leverage = inner(rows, solved)
+    return residual[task.removed, None] * pushed / (1 - leverage)[:, None]
+
+
+def inner(a: dict[str, Tensor], b: dict[str, Tensor]) -> Float[Tensor, "k"]:
+    """Inner products of as many vectors, each spread over the layers."""
+    return sum((a[name] * b[name]).flatten(1).sum(dim=1) for name in a)
+
+
+def conjugate_gradients(apply: Callable, rows: dict[str, Tensor], steps: int) -> dict[str, Tensor]:
+    """Solutions of as many systems with one positive definite matrix, given as a function."""
+
+    def axpy(a: Tensor, x: dict[str, Tensor], y: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: y[name] + a.view(-1, *[1] * (y[name].ndim - 1)) * x[name] for name in y}
+
+    solved = {name: torch.zeros_like(row) for name, row in rows.items()}
+    rest, direction, size = rows, rows, inner(rows, rows)
+    first = size
+    for _ in range(steps):
+        if (size <= 1e-20 * first).all():
+            break
+        image = apply(direction)
+        way = size / inner(direction, image)
+        solved, rest = axpy(way, direction, solved), axpy(-way, image, rest)
+        size, before = inner(rest, rest), size
+        direction = axpy(size / before, direction, rest)
+    return solved
+
+
 def against_kernels(
     model: nn.Module,
     task: Task,
@@ -181,8 +232,9 @@ def against_kernels(
     limit: tuple[Tensor, Tensor] | None = None,
     *,
     with_floor: bool = False,
+    with_hessian: bool = False,
 ) -> dict[str, float]:
-    """Errors of four predictions of the retrained changes, drift of the kernel, and the floor.
+    """Errors of the predictions of the retrained changes, drift of the kernel, and the floor.
 
     All errors are relative to the changes by retraining. ``limit`` is the kernel and test kernel of
     infinite width; models of it and of the kernel at the start are fitted to y - f_0.
@@ -203,4 +255,7 @@ def against_kernels(
     if limit:
         found["limit"] = kernel_model(*limit, task.y - f_0, ridge).change
     errors = {name: relative_error(part[task.removed], change) for name, part in found.items()}
+    if with_hessian:
+        whole = by_whole_hessian(model, task, ridge, f - task.y)
+        errors["Hessian"] = relative_error(whole, change)
     return ends | errors | {"drift": relative_error(K_end, K)}
