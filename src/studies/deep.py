@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jacrev, jvp, vmap
+from torch.func import functional_call, grad, jacrev, vjp, vmap
 
 import ntk_influence as ni
 
@@ -190,12 +190,13 @@ def by_whole_hessian(
         return (outputs(w, task.X) - task.y).square().sum() / 2
 
     def curved(v: dict[str, Tensor]) -> dict[str, Tensor]:
-        product = vmap(lambda one: jvp(grad(loss), (weights,), (one,))[1])(v)
+        product = vmap(lambda one: vjp(grad(loss), weights)[1](one)[0])(v)
         return {name: product[name] + ridge * v[name] for name in v}
 
     rows = jacrev(outputs)(weights, task.X[task.removed])
     solved = conjugate_gradients(curved, rows, steps)
-    pushed = vmap(lambda one: jvp(lambda w: outputs(w, task.X_test), (weights,), (one,))[1])(solved)
+    at_tests = jacrev(outputs)(weights, task.X_test)
+    pushed = sum(solved[name].flatten(1) @ at_tests[name].flatten(1).T for name in solved)
     leverage = inner(rows, solved)
     return residual[task.removed, None] * pushed / (1 - leverage)[:, None]
 
