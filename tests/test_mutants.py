@@ -70,20 +70,32 @@ def files_for(module: str) -> list[str]:
 MUTANTS = [mutant for module in MODULES for mutant in read(module)]
 RIGHT = sorted({file for module in MODULES for file in files_for(module)})
 SERVER = multiprocessing.get_context("forkserver")
-# torch.testing imports the last one when it is first called.
+# torch.testing imports torch.distributed.tensor when it is first called.
 SERVER.set_forkserver_preload(
-    ["beartype", "hypothesis", "jaxtyping", "torch", "torch.distributed.tensor"]
+    ["beartype", "hypothesis", "jaxtyping", "scipy.optimize", "scipy.stats", "torch"]
+    + ["torch.distributed.tensor", "torch.func"]
 )
 
 
-def run_pytest(folder: str, files: list[str]) -> tuple[int, str]:
-    """In a process of its own: pytest's exit code and output with the library from the folder."""
+def run_pytest(folder: str, files: list[str], cache: str) -> tuple[int, str]:
+    """In a process of its own: pytest's exit code and output with the library from the folder.
+
+    What noticed the wrong formula before, as the cache has it, is asked first.
+    """
     os.environ["NTK_INFLUENCE_COPY"] = folder  # conftest.py checks it, and keeps the tests light
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ.pop("PYTEST_ADDOPTS", None)
     sys.path.insert(0, folder)
-    options = ["-xq", "--assert=plain", "-k", "not digits", "-p", "no:unraisableexception"]
-    settings = ["-o", "addopts=", "-o", f"cache_dir={folder}/cache"]
+    options = [
+        "-xq",
+        "--failed-first",
+        "--assert=plain",
+        "-k",
+        "not digits",
+        "-p",
+        "no:unraisableexception",
+    ]
+    settings = ["-o", "addopts=", "-o", f"cache_dir={cache}"]
     with redirect_stdout(io.StringIO()) as output, redirect_stderr(output):
         code = pytest.main([*options, *settings, *(str(TESTS / file) for file in files)])
     return int(code), output.getvalue()
@@ -100,7 +112,8 @@ def run_copy(folder: Path, files: list[str], mutant: Mutant | None) -> tuple[int
         assert found == 1, f"{mutant.name}: {mutant.old!r} occurs {found} times"
         module.write_text(source.replace(mutant.old, mutant.new))
     with ProcessPoolExecutor(1, mp_context=SERVER) as pool:
-        return pool.submit(run_pytest, str(folder), files).result()
+        cache = folder.parent / f"cache {mutant.module if mutant else ''}"
+        return pool.submit(run_pytest, str(folder), files, str(cache)).result()
 
 
 def test_the_right_formulas_leave_the_tests_green(tmp_path):
