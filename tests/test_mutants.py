@@ -71,10 +71,8 @@ MUTANTS = [mutant for module in MODULES for mutant in read(module)]
 RIGHT = sorted({file for module in MODULES for file in files_for(module)})
 SERVER = multiprocessing.get_context("forkserver")
 # torch.testing imports torch.distributed.tensor when it is first called.
-SERVER.set_forkserver_preload(
-    ["beartype", "hypothesis", "jaxtyping", "scipy.optimize", "scipy.stats", "torch"]
-    + ["torch.distributed.tensor", "torch.func"]
-)
+PRELOADED = "beartype hypothesis jaxtyping scipy.optimize scipy.stats torch"
+SERVER.set_forkserver_preload([*PRELOADED.split(), "torch.distributed.tensor", "torch.func"])
 
 
 def run_pytest(folder: str, files: list[str], cache: str) -> tuple[int, str]:
