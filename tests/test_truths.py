@@ -46,18 +46,18 @@ def test_the_page_types_no_size():
     assert not re.search(r"\d", prose)
 
 
-def test_the_code_of_the_page_runs_as_it_stands():
+@pytest.mark.parametrize("name", ni.truth.NAMES)
+def test_the_code_of_the_page_runs_as_it_stands_for_every_name(name):
+    assert BLOCKS[0].count('"kernel-1"') == 1
     names = {}
     for block in BLOCKS:
-        exec(block, names)
-    found = names["found"]
-    assert found["slope"] > 1  # IHVP misses the leverage
-    assert torch.allclose(names["model"].predict(names["k_test"]), names["truth"].predictions)
-
-
-def test_the_same_code_trains_the_network_of_a_set():
-    names = {}
-    for block in BLOCKS[:2]:
-        exec(block.replace("kernel-1", "smoothed-1"), names)
-    f = names["trained"].predict(names["data"].X_test)
-    assert torch.allclose(f, names["truth"].predictions, atol=1e-8)
+        exec(block.replace('"kernel-1"', f'"{name}"'), names)
+    found, truth = names["found"], names["truth"]
+    assert truth.name == name
+    assert found["spearman"] > 0.5
+    if name.startswith("kernel"):
+        assert found["slope"] > 1  # IHVP misses the leverage
+        assert torch.allclose(names["model"].predict(names["k_test"]), truth.predictions)
+    if name == "smoothed-1":  # a ReLU network rests on other kinks where rounding differs
+        f = names["trained"].predict(names["data"].X_test)
+        assert torch.allclose(f, truth.predictions, atol=1e-8)

@@ -84,7 +84,7 @@ def fit_kernel_ridge(
     chunks: int = CHUNKS,
     seed: int = 0,
 ) -> IterativeKernelRidge:
-    r"""Fit kernel ridge regression, equation (5), with kernel products that are never stored.
+    r"""Fit kernel ridge regression, equation (5), with a kernel matrix that is never stored.
 
     The labels, the columns of the identity of the chosen points and the probes are right-hand
     sides of the same conjugate gradients. In memory are n numbers for each of them, five times,
