@@ -55,6 +55,12 @@ def test_too_short_a_training_shows_in_the_errors_of_all():
     assert deep.against_kernels(Linear(5), task(time=1.0), 0.3)["start"] > 0.05
 
 
+def test_too_few_steps_of_conjugate_gradients_are_an_error():
+    given, model = task(), Linear(5)
+    with pytest.raises(ValueError, match="steps: expected enough for a residual of 1e-6, got"):
+        deep.by_whole_hessian(model, given, 0.3, model(given.X).detach() - given.y, steps=2)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_without_smoothing_the_recursion_is_the_librarys(depth):
     X, Z = unit_rows(5, 4), unit_rows(3, 4, seed=1)
