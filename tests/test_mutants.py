@@ -4,10 +4,13 @@ A file of that folder holds the wrong formulas of one module, of the kind one re
 a text that occurs once in the module (``- ``), and what stands in its place (``+ ``).
 
 Each copy of the library is tested in a process of its own. It is forked from a server that has
-imported what they need and done nothing with it, which is quick and safe.
+imported what they need and done nothing with it, which is quick and safe. The test that noticed a
+wrong formula before is asked first. ``noticed.jsonl`` says which; delete it to have it made anew by
+``RECORD_MUTANTS=1 .venv/bin/python -m pytest tests/test_mutants.py -n 2 --dist loadgroup``.
 """
 
 import io
+import json
 import multiprocessing
 import os
 import shutil
@@ -21,6 +24,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 LIBRARY = TESTS.parent / "src" / "ntk_influence"
+NOTICED = TESTS / "mutants" / "noticed.jsonl"
 MODULES = sorted(path.stem for path in (TESTS / "mutants").glob("*.txt"))
 # The tests of a module are those of its name, and with these those of the modules it serves.
 TESTED_WITH = {
@@ -67,6 +71,13 @@ def files_for(module: str) -> list[str]:
     return [f"test_{name}.py" for name in TESTED_WITH.get(module, [module])]
 
 
+def noticed() -> dict[str, str]:
+    """The test that noticed each mutant, by the mutant's name; a later line replaces another."""
+    lines = NOTICED.read_text().splitlines() if NOTICED.exists() else []
+    return dict(json.loads(line) for line in lines)
+
+
+FIRST = noticed()
 MUTANTS = [mutant for module in MODULES for mutant in read(module)]
 RIGHT = sorted({file for module in MODULES for file in files_for(module)})
 SERVER = multiprocessing.get_context("forkserver")
@@ -78,7 +89,7 @@ SERVER.set_forkserver_preload([*PRELOADED.split(), "torch.distributed.tensor", "
 def run_pytest(folder: str, files: list[str], cache: str) -> tuple[int, str]:
     """In a process of its own: pytest's exit code and output with the library from the folder.
 
-    What noticed the wrong formula before, as the cache has it, is asked first.
+    Tests that failed before, as the cache has it, are asked first.
     """
     os.environ["NTK_INFLUENCE_COPY"] = folder  # conftest.py checks it, and keeps the tests light
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -109,9 +120,24 @@ def run_copy(folder: Path, files: list[str], mutant: Mutant | None) -> tuple[int
         found = source.count(mutant.old)
         assert found == 1, f"{mutant.name}: {mutant.old!r} occurs {found} times"
         module.write_text(source.replace(mutant.old, mutant.new))
+    failed = folder / "cache" / "v" / "cache" / "lastfailed"
+    failed.parent.mkdir(parents=True)
+    first = (FIRST.get(mutant.name) or FIRST.get(mutant.module)) if mutant else None
+    failed.write_text(json.dumps({first: True} if first else {}))
     with ProcessPoolExecutor(1, mp_context=SERVER) as pool:
-        cache = folder.parent / f"cache {mutant.module if mutant else ''}"
-        return pool.submit(run_pytest, str(folder), files, str(cache)).result()
+        found = pool.submit(run_pytest, str(folder), files, str(folder / "cache")).result()
+    if mutant:
+        remember(mutant, *json.loads(failed.read_text()))
+    return found
+
+
+def remember(mutant: Mutant, *failed: str) -> None:
+    """Which test noticed a mutant: for the next of its module, and on request for good."""
+    for test in failed[:1]:
+        FIRST[mutant.module] = test
+        if os.environ.get("RECORD_MUTANTS"):
+            with NOTICED.open("a") as file:
+                file.write(json.dumps([mutant.name, test]) + "\n")
 
 
 def test_the_right_formulas_leave_the_tests_green(tmp_path):
