@@ -9,12 +9,13 @@ _HOMES = {
     "ledger": ("at_most", "judge", "verdicts"),
     "page": ("contact_sheet", "glue", "pick_device", "provenance", "show", "table"),
     "records": ("Checkpoint", "made_by", "record", "recorded"),
+    "reproduction": ("TRAINED_BY", "paper"),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)
 
 
 def __getattr__(name: str) -> object:
-    """The function of that name, from its module."""
+    """What has that name, from its module."""
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f".{module}", __name__), name)
