@@ -1,18 +1,26 @@
 """What it takes beyond one process: work and memory of both routes, into one record.
 
 ``digits`` solves ten classes of MNIST without a kernel matrix in memory, in the environment of the
-book; ``tiles`` counts the tasks, bytes and messages of the exact route on two worker processes, in
-one with Dask. Each replaces its own part of ``data/recorded/26_what_it_takes.json``::
+book; ``tiles`` counts the tasks, bytes and messages of the exact route on two worker processes, and
+``exact`` times it beside the dense form, in one with Dask. Each replaces its own part of
+``data/recorded/26_what_it_takes.json``; a size of ``exact`` that is there is not run again::
 
     INFLUENCE_DATA=... .venv/bin/python benchmarks/scale.py digits
     PYTHONPATH=src PYTHON_WITH_DASK benchmarks/scale.py tiles
+    INFLUENCE_DATA=... PYTHONPATH=src PYTHON_WITH_DASK benchmarks/scale.py exact
 """
 
 import argparse
 import json
+import multiprocessing
+import resource
 import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,6 +127,67 @@ def tiles(sizes: list[int], chunks: int) -> dict:
     return {"chunks": chunks, "workers": 2, "dim": 100, "rows": found}
 
 
+def exact(n: int, with_dense: bool, ridge: float) -> dict:
+    """All leverages of MNIST in tiles on two processes; before and after it, dense on both cores."""
+    data = ni.datasets.load("mini-mnist", n, 10)
+    before = [alone(dense, n, ridge)] if with_dense else []
+    row = in_tiles(data, ridge)
+    row["dense"] = before + ([alone(dense, n, ridge)] if with_dense else [])
+    leverage = row.pop("leverage")
+    for once in row["dense"]:
+        once["difference"] = float(np.abs(leverage - once.pop("leverage")).max())
+    row |= {"n": n, "dimension": float(leverage.sum())} | beside_tolerance(data, ridge, leverage)
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def alone(function: object, *arguments: object) -> dict:
+    """The function in a process of its own, for the sake of its peak memory."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def peak() -> int:
+    """The most memory that this process ever had, in bytes."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def dense(n: int, ridge: float) -> dict:
+    """All leverages by one factorisation of LAPACK's, with as many threads as there are workers."""
+    torch.set_num_threads(2)
+    data, began = ni.datasets.load("mini-mnist", n, 10), time.perf_counter()
+    leverage = ni.fit_kernel_ridge(ni.relu_ntk(data.X), data.y, ridge).leverage
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "peak": peak(), "leverage": leverage.numpy()}
+
+
+def in_tiles(data: ni.datasets.Dataset, ridge: float) -> dict:
+    """The same by two worker processes of one thread each."""
+    from dask.distributed import Client, LocalCluster
+
+    n = len(data.X)
+    local = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with LocalCluster(memory_limit="8GiB", **local) as cluster, Client(cluster) as client:
+        ni.scale.fit_kernel_ridge(data.X[:64], data.y[:64], 1.0, chunks=32)  # loads libraries
+        began = time.perf_counter()
+        model = ni.scale.fit_kernel_ridge(data.X, data.y, ridge)
+        seconds = time.perf_counter() - began
+        peaks = list(client.run(peak).values())
+    asked = sum(ni.scale.needs(n, workers=2))
+    return {"seconds": seconds, "peak": max(peaks), "needs": asked, "leverage": model.leverage}
+
+
+def beside_tolerance(data: ni.datasets.Dataset, ridge: float, leverage: np.ndarray) -> dict:
+    """A few leverages without a matrix, and the share of their error bound that is used."""
+    chosen = [0, len(data.X) // 2, len(data.X) - 1]
+    low_rank = ni.iterative.low_rank_kernel(data.X, 500)
+    options = {"low_rank": low_rank, "tolerance": 1e-3, "chosen": chosen}
+    model = ni.iterative.fit_kernel_ridge(data.X, data.y, ridge, **options)
+    found = ni.iterative.leverage(model)
+    off = np.abs(found.value.numpy() - leverage[chosen])
+    return {"off": float(off.max()), "of_bound": float((off / found.error.numpy()).max())}
+
+
 def counter() -> object:
     """Counts by kind the tasks that a worker finishes, and the bytes that come from others."""
     from dask.utils import key_split
@@ -141,13 +210,11 @@ def counter() -> object:
 
 def state(dask_worker: object) -> dict:
     """What a worker has done so far, and the most memory that it ever had."""
-    import resource
-
     return {
         "tasks": Counter(dask_worker.plugins["finished"].tasks),
         "bytes": int(dask_worker.plugins["finished"].bytes),
         "messages": int(dask_worker.state.transfer_incoming_count_total),
-        "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "peak": peak(),
     }
 
 
@@ -159,31 +226,50 @@ def thumbnail_of(image: Tensor) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("part", choices=["digits", "tiles"])
+    parser.add_argument("part", choices=["digits", "tiles", "exact"])
     parser.add_argument("--n", type=int, default=54_210)
     parser.add_argument("--n-test", type=int, default=8_920)
     parser.add_argument("--rank", type=int, default=2_500)
     parser.add_argument("--tolerance", type=float, default=1e-4)
     parser.add_argument("--ridge", type=float, default=1.0)
     parser.add_argument("--chosen", type=int, default=40)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 3000, 4000, 6000, 8000])
+    parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--chunks", type=int, default=500)
+    parser.add_argument("--largest", type=int, default=20_000, help="size of the dense form")
     parser.add_argument("--to", default="data/recorded")
     asked = parser.parse_args()
-    device = torch.device("cpu")
-    made_by = records.made_by(device)  # the commit, before the work
-    began = time.perf_counter()
-    size = (asked.n, asked.n_test, asked.ridge, asked.rank, asked.tolerance, asked.chosen)
-    found = digits(*size) if asked.part == "digits" else tiles(asked.sizes, asked.chunks)
-    facts = made_by | {"wall_seconds": round(time.perf_counter() - began, 1)}
-    asked_for = {
-        "tiles": ("sizes", "chunks"),
-        "digits": ("n", "n_test", "ridge", "rank", "tolerance"),
-    }
-    facts["parameters"] = {key: vars(asked)[key] for key in asked_for[asked.part]}
     path = paths.ROOT / asked.to / f"{RECORD}.json"
+    if asked.part == "digits":
+        size = (asked.n, asked.n_test, asked.ridge, asked.rank, asked.tolerance, asked.chosen)
+        settings = {key: vars(asked)[key] for key in ("n", "n_test", "ridge", "rank", "tolerance")}
+        keep(path, ["digits"], settings, digits, *size)
+    elif asked.part == "tiles":
+        settings = {"sizes": asked.sizes or [2000, 3000, 4000, 6000, 8000], "chunks": asked.chunks}
+        keep(path, ["tiles"], settings, tiles, *settings.values())
+    else:
+        for n in asked.sizes or [5000, 10_000, 20_000, 30_000]:
+            settings = {"n": n, "with_dense": n <= asked.largest, "ridge": asked.ridge}
+            keep(path, ["exact", str(n)], settings, exact, *settings.values(), again=False)
+
+
+def keep(
+    path: Path, part: list[str], settings: dict, work: Callable, *given: object, again: bool = True
+) -> None:
+    """Do the work and put what it found, and how, into the record under the names of its part."""
     text = json.loads(path.read_text()) if path.exists() else {"provenance": {}, "results": {}}
-    text["provenance"][asked.part], text["results"][asked.part] = facts, found
+    places = [text["provenance"], text["results"]]
+    for name in part[:-1]:
+        places = [place.setdefault(name, {}) for place in places]
+    if part[-1] in places[1] and not again:
+        print(f"{' '.join(part)} is there already")
+        return
+    made_by = records.made_by(torch.device("cpu"))  # the commit, before the work
+    began = time.perf_counter()
+    found = work(*given)
+    wall = round(time.perf_counter() - began, 1)
+    facts = made_by | {"wall_seconds": wall, "parameters": settings}
+    for place, value in zip(places, (facts, found), strict=True):
+        place[part[-1]] = value
     paths.write_atomically((path, json.dumps(text, indent=1) + "\n"))
 
 
