@@ -128,7 +128,7 @@ def tiles(sizes: list[int], chunks: int) -> dict:
 
 
 def exact(n: int, with_dense: bool, ridge: float) -> dict:
-    """All leverages of MNIST in tiles on two processes; before and after it, dense on both cores."""
+    """All leverages of MNIST: in tiles on two processes; before and after it, dense."""
     data = ni.datasets.load("mini-mnist", n, 10)
     before = [alone(dense, n, ridge)] if with_dense else []
     row = in_tiles(data, ridge)
