@@ -227,8 +227,8 @@ def thumbnail_of(image: Tensor) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("part", choices=["digits", "tiles", "exact"])
-    parser.add_argument("--n", type=int, default=54_210)
-    parser.add_argument("--n-test", type=int, default=8_920)
+    parser.add_argument("--n", type=int, default=60_000)
+    parser.add_argument("--n-test", type=int, default=10_000)
     parser.add_argument("--rank", type=int, default=2_500)
     parser.add_argument("--tolerance", type=float, default=1e-4)
     parser.add_argument("--ridge", type=float, default=1.0)

@@ -403,13 +403,21 @@ def test_bad_arguments(call, message):
         ("mnist-7v9", 13, 1, None, "n_train: expected at most 12 points of mnist-7v9, got 13"),
         ("mnist-7v9", 1, 5, 0, "n_test: expected at most 4 points of mnist-7v9, got 5"),
         ("mnist-0v8", 14, 1, None, "n_train: expected at most 13 points of mnist-0v8, got 14"),
-        ("mnist-0v8", 13, 1, 0, "n_train: expected at most 12 points of mnist-0v8, got 13"),
+        ("mnist-0v8", 14, 1, 0, "n_train: expected at most 13 points of mnist-0v8, got 14"),
         ("mini-cifar", 21, 1, None, "n_train: expected at most 20 points of mini-cifar, got 21"),
     ],
 )
 def test_more_points_than_the_files_have(name, n_train, n_test, seed, message, stand_ins):
     with pytest.raises(ValueError, match=f"^{message}$"):
         load(name, n_train, n_test, seed=seed, root=stand_ins)
+
+
+def test_where_the_smallest_class_ends_the_others_go_on(stand_ins):
+    data = load("mnist-0v8", 13, 1, seed=0, root=stand_ins)
+    sizes = torch.bincount(data.labels)[[0, 8]]
+    assert sizes.max() - sizes.min() == 1
+    assert data.labels[:12].tolist() == 6 * [0, 8]
+    assert len(set(data.index.tolist())) == 13
 
 
 # Missing, damaged and foreign files.

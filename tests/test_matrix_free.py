@@ -49,7 +49,7 @@ def test_the_residual_is_what_it_says_and_bounds_the_error(ridge, tolerance):
     assert bool((found.rounding <= 1e-11 * found.x.norm(dim=0) + 1e-13).all())
 
 
-def test_the_products_are_counted():
+def test_the_products_are_counted(capsys):
     calls = []
 
     class Counting(KernelSystem):
@@ -59,6 +59,9 @@ def test_the_products_are_counted():
 
     found = conjugate_gradients(Counting(X, 0.1), B, low_rank_kernel(X, 10))
     assert found.products == len(calls) > 2
+    assert capsys.readouterr().err == ""
+    conjugate_gradients(KernelSystem(X, 0.1), B, low_rank_kernel(X, 10), progress=True)
+    assert f"products with the kernel: {found.products}it" in capsys.readouterr().err
 
 
 def test_a_preconditioner_of_full_rank_solves_at_once():

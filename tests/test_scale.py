@@ -211,6 +211,18 @@ def test_a_worker_with_too_little_memory_is_told_which_chunks_would_fit(client):
     assert scale.needs(100_000, fits + fits // 10).at_once > budget
 
 
+@pytest.mark.parametrize("where", ["threads", "synchronous", "client"])
+def test_progress_ends_with_all_tiles(where, request, capsys):
+    case, where = make_case(n=45), request.getfixturevalue("client") if where == "client" else where
+    fit = partial(scale.fit_kernel_ridge, case.X, case.y, 0.1, chunks=11, scheduler=where)
+    quiet = fit()
+    assert capsys.readouterr() == ("", "")
+    assert_same([fit(progress=True).leverage], [quiet.leverage], 1e-10)
+    out, err = capsys.readouterr()
+    assert " 20/20 " in err.splitlines()[-1]  # 15 tiles and 5 block columns
+    assert ("dashboard: http" in out) == hasattr(where, "dashboard_link")
+
+
 def test_a_scheduler_that_is_lost_is_one_sentence(dask):
     case = make_case()
     options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
@@ -289,12 +301,14 @@ def test_a_full_disk_is_one_sentence_and_what_was_kept_is_kept(client, tmp_path,
     assert_same(asked(model, case, [80, 3]), dense(case, 0.1, [80, 3]), 1e-10)
 
 
-def test_a_scheduler_that_is_lost_on_the_way_leaves_what_was_kept(dask, tmp_path):
+@pytest.mark.parametrize("progress", [False, True])
+def test_a_scheduler_that_is_lost_on_the_way_leaves_what_was_kept(dask, tmp_path, progress):
     case = make_case(n=90)
     fit = partial(scale.fit_kernel_ridge, case.X, case.y, 0.1, chunks=19)
     options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     with dask.LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster:
         TO_LOSE.append(cluster)
+        fit = partial(fit, progress=progress)
         with pytest.raises(ConnectionError, match=r"^scheduler: .* but for those of a checkpoint"):
             fit(scheduler=cluster.scheduler_address, checkpoint=Folder(tmp_path, 6, lose))
     assert len(list(tmp_path.iterdir())) >= 6

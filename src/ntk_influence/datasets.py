@@ -91,7 +91,8 @@ def load(
 
     Without a seed, points come in file order. ``mnist-7v9`` and ``cifar-car-plane`` then are the
     first points of both classes together, as in the paper, and not exactly balanced. All others
-    take the classes in turn: in any first points, class sizes differ by one at most.
+    take the classes in turn: in any first points, class sizes differ by one at most, until the
+    smallest class has no more.
 
     Parameters
     ----------
@@ -230,7 +231,8 @@ def _order(
     rows = [np.flatnonzero(labels == c) for c in classes]
     if generator is not None:
         rows = [r[torch.randperm(len(r), generator=generator, **ON_CPU).numpy()] for r in rows]
-    return np.stack([r[: min(map(len, rows))] for r in rows], axis=1).ravel()
+    turn = np.concatenate([np.arange(len(r)) for r in rows])
+    return np.concatenate(rows)[np.argsort(turn, kind="stable")]
 
 
 def _side(suffix: str, split: Split, classes: tuple[int, ...]) -> dict[str, Tensor]:

@@ -83,6 +83,7 @@ def fit_kernel_ridge(
     products: int = 200,
     chunks: int = CHUNKS,
     seed: int = 0,
+    progress: bool = False,
 ) -> IterativeKernelRidge:
     r"""Fit kernel ridge regression, equation (5), with a kernel matrix that is never stored.
 
@@ -104,6 +105,7 @@ def fit_kernel_ridge(
     products : largest number of products with the kernel.
     chunks : rows of a tile.
     seed : of the pivots and the probes.
+    progress : show a bar of the products.
 
     Returns
     -------
@@ -134,7 +136,7 @@ def fit_kernel_ridge(
     coins = torch.randint(2, (n, probes), generator=generator, device="cpu")
     signs = (2 * coins - 1).to(X)
     B = torch.cat([labels, unit, signs], dim=1)
-    options = {"tolerance": tolerance, "products": products}
+    options = {"tolerance": tolerance, "products": products, "progress": progress}
     solved = conjugate_gradients(system, B, low_rank, **options)
     parts = [labels.shape[1], len(chosen), probes]
     pieces = zip(*(part.split(parts, dim=-1) for part in solved[:3]), strict=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm import tqdm
 
 from . import _check
 from .kernels import relu_ntk
@@ -113,6 +114,7 @@ def conjugate_gradients(
     *,
     tolerance: float = 1e-6,
     products: int = 200,
+    progress: bool = False,
 ) -> Solution:
     r"""Solve $(K + \lambda I) X = B$ by preconditioned conjugate gradients, all columns at once.
 
@@ -131,6 +133,7 @@ def conjugate_gradients(
         Of the same points and kernel.
     tolerance : largest $\|r\| / \|b\|$ of a column.
     products : largest number of products with the kernel.
+    progress : show a bar of the products.
 
     Returns
     -------
@@ -156,6 +159,7 @@ def conjugate_gradients(
     tolerance, limit = _check.positive("tolerance", tolerance), _check.integer("products", products)
     size = torch.linalg.vector_norm(B, dim=0)
     x, r, used = torch.zeros_like(B), B, 0
+    bar = tqdm(desc="products with the kernel", disable=not progress)
     while bool((torch.linalg.vector_norm(r, dim=0) > tolerance * size).any()):
         if used + 2 > limit:
             reached = float((torch.linalg.vector_norm(r, dim=0) / size).nan_to_num().max())
@@ -163,16 +167,18 @@ def conjugate_gradients(
                 f"tolerance: expected residuals of {tolerance:.1e} within {limit} products, got "
                 f"{reached:.1e}; try a larger rank, ridge or tolerance"
             )
-        step, more = _descend(system, low_rank, r, tolerance * size, limit - used - 1)
+        step, more = _descend(system, low_rank, r, tolerance * size, limit - used - 1, bar)
         x, used = x + step, used + more + 1
         r = B - system.product(x)
+        bar.update()
+    bar.close()
     scale = float(system.diagonal.sum()) + system.ridge
     rounding = 8 * torch.finfo(B.dtype).eps * (scale * torch.linalg.vector_norm(x, dim=0) + size)
     return Solution(x, r, rounding, used)
 
 
 def _descend(
-    system: KernelSystem, low_rank: LowRankKernel, B: Tensor, goal: Tensor, limit: int
+    system: KernelSystem, low_rank: LowRankKernel, B: Tensor, goal: Tensor, limit: int, bar: tqdm
 ) -> tuple[Tensor, int]:
     """One run of the recursion from 0, until it says that every residual is below its goal."""
     x, r = torch.zeros_like(B), B
@@ -180,6 +186,7 @@ def _descend(
     p, descent, used = z, (r * z).sum(dim=0), 0
     while used < limit:
         q, used = system.product(p), used + 1
+        bar.update()
         curvature = (p * q).sum(dim=0)
         step = torch.where(curvature > 0, descent / curvature, 0)
         x, r = x + step * p, r - step * q

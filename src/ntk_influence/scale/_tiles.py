@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.linalg import solve_triangular
 from torch import Tensor
+from tqdm import tqdm
 
 from .. import _check
 from ._kept import Kept
@@ -113,12 +114,18 @@ class Factor:
         self.rows = work.persist([self._task(np.array, X[s : s + size]) for s in self.starts])
         self.A = self._system()
 
-    def factorise(self) -> None:
+    @property
+    def steps(self) -> int:
+        """How many tiles and block columns there are to report when they are done."""
+        N = len(self.rows)
+        return N * (N + 1) // 2 + N
+
+    def factorise(self, bar: tqdm | None = None) -> None:
         """The lower tiles of the factor, kept by the workers, and its diagonal, here."""
         array, N = self.work.dask.array.linalg.cholesky(self.A, lower=True), len(self.rows)
         places = [(i, j) for i in range(N) for j in range(i + 1)]
         tiles = self._kept_tiles(array, places) if self.kept else self._tiles(array, places)
-        self.L = dict(zip(places, self.work.persist(tiles), strict=True))
+        self.L = dict(zip(places, self.work.persist(tiles, bar), strict=True))
         roots = self.work.compute([self._task(np.diagonal, self.L[i, i]) for i in range(N)])
         self.root = np.concatenate(roots)[: self.n]
 
@@ -223,7 +230,7 @@ class Factor:
             total = part if total is None else self._task(add, total, part)
         return self.work.compute([total])[0]
 
-    def diagonals(self) -> tuple[np.ndarray, np.ndarray]:
+    def diagonals(self, bar: tqdm | None = None) -> tuple[np.ndarray, np.ndarray]:
         r"""$P_{ii}$ and $[K P]_{ii}$, from $L$ and, block column by block column, $L^{-1}$.
 
         With $W = L^{-1}$, $o_i = \sum_{k > i} W_{ki}^2$ and $s_i = K_{ii} - \sum_{j < i} L_{ij}^2 =
@@ -239,6 +246,8 @@ class Factor:
             found = self.work.compute([self._squares_of_inverse(j) for j in some])
             for j, sums in zip(some, found, strict=True):
                 off[j] = kept.save(j, sums) if kept else sums
+            if bar is not None:
+                bar.update(len(some))
         s, o = (np.concatenate(part)[: self.n] for part in (schur, list(off.values())))
         return 1 / self.root**2 + o, s / (self.ridge + s) - self.ridge * o
 

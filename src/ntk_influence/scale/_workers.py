@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from .. import _check
 
@@ -23,6 +24,7 @@ def dask_or_sentence() -> ModuleType:
         for name in (
             "dask",
             "dask.array",
+            "dask.callbacks",
             "dask.highlevelgraph",
             "dask.optimization",
             "distributed",
@@ -79,13 +81,32 @@ class Workers:
             return sum(worker["nthreads"] for worker in self._known())
         return self.dask.system.CPU_COUNT if self.local == "threads" else 1
 
-    def persist(self, tasks: Sequence) -> list:
-        """Start the tasks; what they give stays where it is."""
+    def persist(self, tasks: Sequence, bar: tqdm | None = None) -> list:
+        """Start the tasks; what they give stays where it is. With a bar, until all are done."""
         with self._lost(), self._quiet():
             if self.client:
-                return self.client.persist(list(tasks), optimize_graph=False)
-            done = self.dask.persist(*tasks, optimize_graph=False, scheduler=self.local)
-            return list(done)
+                started = self.client.persist(list(tasks), optimize_graph=False)
+                if bar is not None:
+                    distributed = import_module("distributed")
+                    for _ in distributed.as_completed(distributed.futures_of(started)):
+                        bar.update()
+                return started
+            with self._counted(tasks, bar):
+                return list(self.dask.persist(*tasks, optimize_graph=False, scheduler=self.local))
+
+    def _counted(self, tasks: Sequence, bar: tqdm | None) -> Any:
+        """The bar moves on with each of these tasks that a thread of this process ends."""
+        if bar is None:
+            return nullcontext()
+        keys = {task.key for task in tasks}
+        return self.dask.callbacks.Callback(
+            posttask=lambda key, *_: bar.update() if key in keys else None
+        )
+
+    @property
+    def dashboard(self) -> str | None:
+        """The address at which Dask shows what its workers do, where it does."""
+        return self.client.dashboard_link or None if self.client else None
 
     def compute(self, tasks: Sequence) -> list:
         """The results of the tasks, here."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm import tqdm
 
 from .. import _check
 from ..kernels import relu_ntk
@@ -134,6 +135,7 @@ def fit_kernel_ridge(
     chunks: int = CHUNKS,
     scheduler: Any = None,
     checkpoint: Any = None,
+    progress: bool = False,
 ) -> BlockedKernelRidge:
     r"""Fit kernel ridge regression of points whose kernel matrix no single worker holds.
 
@@ -159,6 +161,8 @@ def fit_kernel_ridge(
     checkpoint : where the tiles of the factor and the block columns of its inverse are kept as soon
         as they are there, so that the same call goes on where it was lost: anything with
         ``save(name, tensor)`` and ``load(name)``, in a place that all workers see.
+    progress : show a bar of the tiles of the factor and the block columns of its inverse, and the
+        address of Dask's dashboard where there is one.
 
     Returns
     -------
@@ -188,21 +192,30 @@ def fit_kernel_ridge(
     _refuse_kernel(kernel, X)
     work = Workers(scheduler)
     work.refuse_too_little(len(X), size, X.dtype, needs)
-    limit = 1e-3 / torch.finfo(X.dtype).eps
     factor = Factor(work, kernel, X.numpy(), ridge, size, checkpoint)
-    try:
-        factor.factorise()
-    except np.linalg.LinAlgError:
-        raise not_invertible(X.dtype, ridge, factor.norm(), None) from None
-    norm = factor.norm()
-    condition = norm * factor.inverse_norm()
-    if not condition <= limit:
-        raise not_invertible(X.dtype, ridge, norm, condition)
-    diagonal, small_leverage = factor.diagonals()
+    with tqdm(total=factor.steps, desc="tiles", disable=not progress) as bar:
+        if progress and work.dashboard:
+            bar.write(f"dashboard: {work.dashboard}")
+        diagonal, small_leverage = _diagonals(factor, X.dtype, bar if progress else None)
     rest = ridge * diagonal
     leverage = np.where(rest < 0.5, 1 - rest, small_leverage)
     dual = factor.solve(y.numpy())
     return BlockedKernelRidge(dual, leverage, ridge, diagonal, X.shape[1], factor)
+
+
+def _diagonals(
+    factor: Factor, dtype: torch.dtype, bar: tqdm | None
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    """$P_{ii}$ and $[K P]_{ii}$, unless the system is too close to singular."""
+    try:
+        factor.factorise(bar)
+    except np.linalg.LinAlgError:
+        raise not_invertible(dtype, factor.ridge, factor.norm(), None) from None
+    norm = factor.norm()
+    condition = norm * factor.inverse_norm()
+    if not condition <= 1e-3 / torch.finfo(dtype).eps:
+        raise not_invertible(dtype, factor.ridge, norm, condition)
+    return factor.diagonals(bar)
 
 
 def converted(value: object) -> object:
