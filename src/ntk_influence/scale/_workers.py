@@ -32,7 +32,8 @@ def dask_or_sentence() -> ModuleType:
             import_module(name)
     except ImportError as missing:
         raise ImportError(
-            f"scale: expected Dask, got {str(missing).lower()} (pip install 'ntk-influence[scale]')"
+            f"scale: expected Dask, got {str(missing).lower()} "
+            "(pip install 'dask[array,distributed]')"
         ) from None
     return import_module("dask")
 

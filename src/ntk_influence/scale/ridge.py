@@ -178,7 +178,7 @@ def fit_kernel_ridge(
         $K + \lambda I$ so close to singular that fewer than three digits of its inverse would be
         right, by an estimate of the condition number that may be up to three times too low.
     ImportError
-        Dask is missing: ``pip install 'ntk-influence[scale]'``.
+        Dask is missing: ``pip install 'dask[array,distributed]'``.
     ConnectionError
         The scheduler is gone. A lost worker is none: its tiles are made again by the others.
     RuntimeError
