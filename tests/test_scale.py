@@ -528,6 +528,8 @@ def test_the_library_does_not_import_dask():
 @pytest.mark.parametrize("missing", ["dask", "dask.array", "distributed"])
 def test_without_dask_one_sentence_names_what_to_install(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=r"^scale: expected Dask, .*\[array,distributed\]'\)$") as refused:
+    with pytest.raises(
+        ImportError, match=r"^scale: expected Dask, .*\[array,distributed\]'\)$"
+    ) as refused:
         scale.fit_kernel_ridge(CASE.X, CASE.y, 0.1)
     assert "\n" not in str(refused.value)
