@@ -15,7 +15,7 @@ from . import demos, networks, paths, prepare, tables
 from .run import Interrupted, execute, interruptible
 
 TEMPLATE = "report/trust_report.md"
-MATRICES = 7  # of n by n numbers that are held at once
+MATRICES = 6  # of n by n numbers: five are held at once, and what the blocks of rows take
 PAGE = Path(__file__).with_name("static") / "report.html"
 OPTIONS = ("label", "kind", "test", "images", "model", "ridge")
 

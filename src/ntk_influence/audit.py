@@ -118,7 +118,7 @@ def trust_report(
     K, y, given = check_problem(K, y, 0.0 if ridge is None else ridge)
     K, y, n = K.detach(), y.detach(), len(K)
     _check.require(n >= 2, "K", "at least two points", n)
-    _check.fits("K", "the report", 6 * 8 * K.numel(), K.device)
+    _check.fits("K", "the report", 4 * 8 * K.numel(), K.device)
     X = _inputs(X, K)
     ridges, errors = _path(K, y)
     ridge = float(ridges[errors.argmin()]) if ridge is None else given
@@ -164,17 +164,19 @@ def _path(K: Float[Tensor, "n n"], y: Tensor) -> tuple[Float[Tensor, "r"], Float
     _check.require(least >= -1e3 * eps * largest, "K", "no negative eigenvalue", f"{least:.1e}")
     trace = float(K.diagonal().double().sum())
     # The condition number in the 1-norm is at most sqrt(n) |K|_1 / ridge, and stays below 1e-3/eps.
-    safe = 2e3 * eps * n**0.5 * float(K.abs().sum(dim=1).max())
+    safe = 2e3 * eps * n**0.5 * float(torch.linalg.vector_norm(K, 1, dim=1).max())
     low = max(1e-8 * trace / n, safe)
     low, high = np.log10(min(low, trace)), np.log10(trace)
     ridges = torch.logspace(low, high, RIDGES, dtype=s.dtype, device=s.device)
-    rotated, squares = U.T @ y.reshape(n, -1).double(), U.square()
-    errors = []
-    for ridge in ridges:
-        shrunk = 1 / (s.clamp(min=0) + ridge)
-        missed = (U @ (shrunk[:, None] * rotated)) / (squares @ shrunk)[:, None]
-        errors.append(missed.square().sum(dim=1).mean())
-    return ridges, torch.stack(errors)
+    rotated = U.T @ y.reshape(n, -1).double()
+    shrunk = 1 / (s.clamp(min=0) + ridges[:, None])
+    errors = torch.zeros_like(ridges)
+    for rows in U.split(max(1, CHUNK // n)):
+        squares = rows.square()
+        for k, factor in enumerate(shrunk):
+            missed = (rows @ (factor[:, None] * rotated)) / (squares @ factor)[:, None]
+            errors[k] += missed.square().sum() / n
+    return ridges, errors
 
 
 def _among_themselves(model: KernelRidge) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
