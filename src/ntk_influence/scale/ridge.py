@@ -40,7 +40,8 @@ def needs(
     r"""What `fit_kernel_ridge` needs of the memory of every worker.
 
     With $N = \lceil n / c \rceil$ blocks of $c$ points and numbers of $b$ bytes, all workers
-    together keep $b (N c)^2$ bytes: the factor, and as much again for what it is made from. A
+    together keep $b (N c)^2$ bytes: the factor, and as much again for what it is made from. Shares
+    are taken as equal; Dask does not spread tiles evenly, and a worker may keep more. A
     worker of Dask's that lacks the memory for its share spills it to its disk; threads of one
     process do not. Every thread holds at most $N + 3$ tiles of $b c^2$ bytes at once, the sum that
     ends a row of the factor. These have to fit.
