@@ -45,4 +45,5 @@ def explorer(surveys: list[dict], sprites: list[str]) -> None:
     data = json.dumps({"columns": COLUMNS, "surveys": shown}, separators=(",", ":"))
     html = TEMPLATE.read_text(encoding="utf-8").replace("{{data}}", data.replace("</", "<\\/"))
     text = "The explorer needs a browser."
-    display({"text/html": html, MIME: surveys, "text/plain": text}, raw=True)
+    glued = {"scrapbook": {"name": "explorer", "mime_prefix": ""}}  # a page may show it elsewhere
+    display({"text/html": html, MIME: surveys, "text/plain": text}, metadata=glued, raw=True)
