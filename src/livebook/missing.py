@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = "https://download.pytorch.org/whl/cpu"  # the build of torch without gigabytes of CUDA
-TAKES = "one minute; five to ten if PyTorch is among them"
+TAKES = "a minute or two; ten if PyTorch is among them"
 
 
 def canonical(requirement: str) -> str:
