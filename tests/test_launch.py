@@ -130,6 +130,16 @@ def test_a_notebook_of_another_source_is_left_as_it_is(chapter):
     assert chapter.read_text() == before
 
 
+@pytest.mark.parametrize("source", notebooks.sources().values(), ids=lambda path: path.stem)
+def test_every_chapter_begins_with_the_cell(source):
+    text = source.read_text()
+    assert address.opened(text) == text, "run `.venv/bin/python -m livebook.address`"
+    cells = nbformat.read(source.with_suffix(".ipynb"), 4).cells
+    first = next(cell for cell in cells if cell.cell_type == "code")
+    assert (first.source, first.outputs) == (address.first_cell(), [])
+    assert first.metadata.tags == ["remove-cell"]
+
+
 # What it installs
 
 
