@@ -18,7 +18,7 @@ from . import notebooks, paths
 CONFIG = "_config.yml"  # holds the address; the files below repeat it
 REPEATED = ("pyproject.toml", "CITATION.cff", "CONTRIBUTING.md")
 FORM = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
-CODE = "```{{code-cell}} ipython3\n:tags: [remove-cell]\n\n{cell}\n```\n\n"
+CODE = "```{{code-cell}} {language}\n:tags: [remove-cell]\n\n{cell}\n```\n\n"
 CELL = """\
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,7 +51,8 @@ def opened(text: str) -> str:
     if found and "find_spec" in found[1]:
         text = text.replace(found[0], "", 1)
     before, fence, after = text.partition("```{code-cell}")
-    return before + CODE.format(cell=first_cell()) + fence + after
+    language = after.split(maxsplit=1)[0]
+    return before + CODE.format(language=language, cell=first_cell()) + fence + after
 
 
 def carried(source: Path, executed: NotebookNode) -> str:
