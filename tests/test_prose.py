@@ -115,3 +115,10 @@ def test_a_chapter_has_two_or_three_exercises_with_solutions(path):
     solutions = re.findall(r"\{solution-start\} (\S+)\n:class: dropdown", text)
     assert exercises == solutions
     assert 2 <= len(exercises) <= 3
+
+
+def test_no_label_is_given_twice():
+    texts = "\n".join(path.read_text() for path in [*SHOWN, *TEXTS])
+    labels = re.findall(r"^:label: (\S+)|^\(([\w-]+)\)=$", texts, re.MULTILINE)
+    names = ["".join(label) for label in labels]
+    assert sorted(names) == sorted(set(names))
