@@ -5,7 +5,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PICTURE := $(BIN)/python -m livebook.picture
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test report lab reference site serve lint portability versions bench paper truths gpu clean
+.PHONY: help book test report lab reference site pdf serve lint portability versions bench paper truths gpu clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -47,6 +47,10 @@ lab: $(READY) ## JupyterLab with copies of the chapters (installed at the first 
 reference: $(READY) ## execute every chapter and refresh the committed notebooks
 	@$(BIN)/python -m livebook.run --to chapters
 	@$(PICTURE) chapters/02_leave_one_out.ipynb fig-helpful data/helpful.png
+
+pdf: $(READY) ## the built site as one file, _build/book.pdf (Chromium prints it)
+	@$(BIN)/python -c 'import pypdf' 2>/dev/null || $(INSTALL) -c constraints.txt -e '.[pdf]'
+	@$(BIN)/python -m livebook.pdf
 
 serve: ## show the built site at http://127.0.0.1:8000
 	@test -f _build/html/index.html || { echo "serve: expected a built site, found none; run make book"; exit 1; }
