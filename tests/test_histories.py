@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 import ntk_influence as ni
 from studies import histories
-from studies.histories import Exponentials
+from studies.histories import Exponentials, sampled
 
 
 def grid(first=1e-4, last=97.0, a_decade=40):
@@ -33,15 +33,15 @@ def with_zeros(at):
 def test_as_many_zeros_as_were_put_there(at):
     f = with_zeros(at)
     assert_close(f.at(torch.tensor(at).double()), torch.zeros(1, len(at)).double())
-    count, sure = histories.zeros(f, grid())
+    count, sure = histories.zeros(sampled(f, grid()))
     assert (int(count), bool(sure)) == (len(at), True)
-    assert bool(histories.settled(f, grid(), torch.zeros(1).double()))
+    assert bool(histories.settled(sampled(f, grid())))
 
 
 def test_a_double_zero_and_two_that_are_too_near_are_not_certain():
     for at in ([1.0, 1.0], [1.0, 1.0 + 1e-6]):
-        assert not histories.zeros(with_zeros(at), grid())[1]
-    count, sure = histories.zeros(with_zeros([1.0, 1.1]), grid(a_decade=200))
+        assert not histories.zeros(sampled(with_zeros(at), grid()))[1]
+    count, sure = histories.zeros(sampled(with_zeros([1.0, 1.1]), grid(a_decade=200)))
     assert (int(count), bool(sure)) == (2, True)
 
 
@@ -49,18 +49,16 @@ def test_the_offset_moves_zeros_and_extremes_stay():
     f = Exponentials(torch.tensor([1.0, 3.0]).double(), torch.tensor([[2.0, -1.0]]).double())
     # f = 1 - 2 x + x^3 with x = exp(-t): least at x = sqrt(2/3), where it is 1 - 4/3 sqrt(2/3)
     for offset, expected in ((-2.0, 0), (-0.5, 1), (0.05, 2), (0.2, 0)):
-        constant = torch.tensor([offset]).double()
-        count, sure = histories.zeros(f, grid(), constant)
+        count, sure = histories.zeros(sampled(f, grid()), offset)
         assert (int(count), bool(sure)) == (expected, True)
-        assert bool(histories.settled(f, grid(), constant))
-    count, sure = histories.zeros(f, grid(last=10.0), order=1)
+        assert bool(histories.settled(sampled(f, grid()), offset))
+    count, sure = histories.zeros(sampled(f, grid(last=10.0), order=1))
     assert (int(count), bool(sure)) == (1, True)
 
 
 def test_what_is_before_or_after_the_grid_is_not_settled():
-    nothing = torch.zeros(1).double()
-    assert not histories.settled(with_zeros([0.3]), grid(first=0.5), nothing)
-    assert not histories.settled(with_zeros([2.0]), grid(last=1.0), nothing)
+    assert not histories.settled(sampled(with_zeros([0.3]), grid(first=0.5)))
+    assert not histories.settled(sampled(with_zeros([2.0]), grid(last=1.0)))
 
 
 @pytest.mark.parametrize("m", [1, 2, 4, 5])
@@ -79,11 +77,12 @@ def test_derivatives_are_those_of_the_exponential_and_bounds_hold(m):
 def test_the_error_of_the_cubic_is_within_its_bound():
     f, times = with_zeros([0.2, 1.0, 2.0]), grid(a_decade=5)
     h = float((times[1] / times[0]).log())
-    value, slope, bound, _ = histories.on_grid(f, times, torch.zeros(1).double(), 0)
+    found = sampled(f, times)
+    value, slope = found.value, found.slope
     halfway = (times[:-1] * times[1:]).sqrt()
     cubic = (value[:, :-1] + value[:, 1:]) / 2 + h / 8 * (slope[:, :-1] - slope[:, 1:])
     error = (cubic - f.at(halfway)).abs()
-    assert (error <= h**4 / 384 * bound + 1e-12).all()
+    assert (error <= h**4 / 384 * found.bound + 1e-12).all()
     assert error.max() > 1e-5  # a bound that is put to the test
 
 
@@ -93,12 +92,13 @@ def test_courses_are_those_of_the_flow_and_signs_those_of_a_fine_grid():
     flow, whole = ni.fit_kernel_flow(K, y, ridge), histories.course_without(K, y, ridge, k_test, [])
     some = [0.01, 1.0, 100.0]
     assert_close(whole.at(torch.tensor(some).double()).T, flow.predict(some, k_test))
+    whole = sampled(whole, times)
     influence = flow.loo_influence(times.tolist(), k_test, problem.y_test)
     for i in range(12):
         without = histories.course_without(K, y, ridge, k_test, [i])
         expected = flow.leave_one_out(some, k_test)[:, i]
         assert_close(without.at(torch.tensor(some).double()).T, expected, atol=1e-8, rtol=0)
-        count, sure = histories.sign_changes(whole, without, problem.y_test, times)
+        count, sure = histories.sign_changes(whole, sampled(without, times), problem.y_test)
         signs = influence[:, i].sign()
         on_grid = (signs[1:] != signs[:-1]).sum(dim=0)
         assert sure.double().mean() > 0.8

@@ -26,14 +26,6 @@ class Exponentials:
         """Their values."""
         return self.c @ -torch.expm1(-self.b[:, None] * times)
 
-    def minus(self, other: "Exponentials") -> "Exponentials":
-        """The difference of as many functions."""
-        return Exponentials(torch.cat([self.b, other.b]), torch.cat([self.c, -other.c], dim=1))
-
-    def plus(self, other: "Exponentials") -> "Exponentials":
-        """The sum of as many functions."""
-        return Exponentials(torch.cat([self.b, other.b]), torch.cat([self.c, other.c], dim=1))
-
 
 def course_without(
     K: Float[Tensor, "n n"],
@@ -60,98 +52,111 @@ def derivative(m: int, s: Tensor, latest: Tensor | None = None) -> Tensor:
     return sum(terms) * torch.exp(-s)
 
 
-def on_grid(
-    f: Exponentials, times: Float[Tensor, "t"], offset: Float[Tensor, "rows"], order: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""$D^m (f + \text{offset})$ and $D^{m+1} f$ at the times, a bound on $D^{m+4} f$ in between.
+@dataclass(frozen=True)
+class Sampled:
+    r"""Functions on ascending times, equally spaced in their logarithm, and bounds.
 
-    Last, what rounding can do to the first two. ``order`` m is 0 or 1; the offset is a constant.
+    Attributes
+    ----------
+    times : (t,) the grid.
+    value, slope : (rows, t) of $D^m f$ and $D^{m+1} f$.
+    start, limit : (rows,) of the derivative by t at 0, and of the limit.
+    bound : (rows, t - 1), of the size of $D^{m+4} f$ between two times.
+    early, late : (rows,) bounds on how far f is, before the first time, from its tangent at 0, over
+        t, and after the last from its limit.
+    rounding : (rows,) what rounding can do to values and slopes.
     """
+
+    times: Float[Tensor, "t"]
+    value: Float[Tensor, "rows t"]
+    slope: Float[Tensor, "rows t"]
+    start: Float[Tensor, "rows"]
+    limit: Float[Tensor, "rows"]
+    bound: Float[Tensor, "rows intervals"]
+    early: Float[Tensor, "rows"]
+    late: Float[Tensor, "rows"]
+    rounding: Float[Tensor, "rows"]
+
+    def plus(self, other: "Sampled", sign: int = 1) -> "Sampled":
+        """The sum of as many functions on the same grid, or their difference; bounds add up."""
+        signed = ("value", "slope", "start", "limit")
+        parts = {name: getattr(self, name) + sign * getattr(other, name) for name in signed}
+        sizes = ("bound", "early", "late", "rounding")
+        parts |= {name: getattr(self, name) + getattr(other, name) for name in sizes}
+        return Sampled(self.times, **parts)
+
+
+def sampled(f: Exponentials, times: Float[Tensor, "t"], *, order: int = 0) -> Sampled:
+    r"""Functions, or with ``order=1`` their derivatives D f, on a grid."""
     s, size = f.b[:, None] * times, f.c.abs()
-    value = f.at(times) + offset[:, None] if order == 0 else f.c @ derivative(1, s)
-    slope = f.c @ derivative(order + 1, s)
-    bound = size @ derivative(order + 4, s[:, :-1], s[:, 1:])
-    return value, slope, bound, ROUNDING * (size.sum(dim=1) + offset.abs())
+    first = derivative(1, s)
+    return Sampled(
+        times=times,
+        value=f.c @ first if order else f.at(times),
+        slope=f.c @ (derivative(2, s) if order else first),
+        start=f.c @ f.b,
+        limit=f.c.sum(dim=1),
+        bound=size @ derivative(order + 4, s[:, :-1], s[:, 1:]),
+        early=size @ f.b.square() * float(times[0]) / 2,
+        late=size @ torch.exp(-f.b * float(times[-1])),
+        rounding=ROUNDING * size.sum(dim=1),
+    )
 
 
 def zeros(
-    f: Exponentials,
-    times: Float[Tensor, "t"],
-    offset: Float[Tensor, "rows"] | None = None,
-    *,
-    order: int = 0,
+    f: Sampled, offset: Float[Tensor, "rows"] | float = 0.0
 ) -> tuple[Int64[Tensor, "rows"], Bool[Tensor, "rows"]]:
-    r"""How many zeros $f + \text{offset}$ has in the times, and whether the number is certain.
+    r"""How many zeros $f + \text{offset}$ has on the grid, and whether the number is certain.
 
     Over a step h in log time a function is its cubic Hermite interpolant up to $h^4 / 384$ of a
     bound on its fourth derivative, and its slope up to $\sqrt3 h^3 / 216$ of it. No zero is where
     all four Bernstein coefficients have one sign by more than the error; one is where signs at the
     ends differ and the slope has one sign by more than its own. Any other step leaves the number
-    uncertain. ``order=1`` counts the extremes of f instead.
-
-    Parameters
-    ----------
-    f : the functions.
-    times : ascending, equally spaced in the logarithm.
-    offset : a constant for each function; 0 if left out.
-
-    Returns
-    -------
-    (rows,) numbers of zeros, and (rows,) whether each is certain.
+    uncertain. Of D f they are the extremes of f.
 
     Source: Birkhoff and Priver 1967 for the two constants.
     """
-    h = float((times[-1] / times[0]).log()) / (len(times) - 1)
-    offset = torch.zeros_like(f.c[:, 0]) if offset is None else offset
-    value, slope, bound, rounding = on_grid(f, times, offset, order)
+    h = float((f.times[-1] / f.times[0]).log()) / (len(f.times) - 1)
+    offset = torch.as_tensor(offset, dtype=f.limit.dtype, device=f.limit.device).expand_as(f.limit)
+    value, rise = f.value + offset[:, None], h / 3 * f.slope
     first, last = value[:, :-1], value[:, 1:]
-    inner = (first + h / 3 * slope[:, :-1], last - h / 3 * slope[:, 1:])
-    cubic = torch.stack([first, *inner, last])
-    off, slope_off = h**4 / 384 * bound, 3**0.5 * h**4 / 216 * bound
-    none = one_sign(cubic, off + rounding[:, None])
-    slopes_off = slope_off + 8 * rounding[:, None]
-    differ = one_sign(first[None], rounding[:, None]) & one_sign(last[None], rounding[:, None])
-    once = differ & (first * last < 0) & one_sign(3 * cubic.diff(dim=0), slopes_off)
+    cubic = torch.stack([first, first + rise[:, :-1], last - rise[:, 1:], last])
+    off, slope_off = h**4 / 384 * f.bound, 3**0.5 * h**4 / 216 * f.bound
+    rounding = (f.rounding + ROUNDING * offset.abs())[:, None]
+    none = one_sign(cubic, off + rounding)
+    differ = (first * last < 0) & (first.abs() > rounding) & (last.abs() > rounding)
+    once = differ & one_sign(3 * cubic.diff(dim=0), slope_off + 8 * rounding)
     return once.sum(dim=1), (none | once).all(dim=1)
 
 
-def one_sign(values: Float[Tensor, "k *rows"], margin: Tensor) -> Bool[Tensor, "*rows"]:
+def one_sign(values: Float[Tensor, "k *rows"], margin: Tensor) -> Tensor:
     """Whether all k values are above the margin, or all below minus the margin."""
     return (values > margin).all(dim=0) | (values < -margin).all(dim=0)
 
 
-def settled(
-    f: Exponentials, times: Float[Tensor, "t"], offset: Float[Tensor, "rows"]
-) -> Bool[Tensor, "rows"]:
-    r"""Whether $f + \text{offset}$ has no zero before the first time, but 0, nor after the last.
+def settled(f: Sampled, offset: Float[Tensor, "rows"] | float = 0.0) -> Bool[Tensor, "rows"]:
+    r"""Whether $f + \text{offset}$ has no zero before the grid, but at t = 0, nor after it.
 
-    Before, it is its value (or if that is 0, its slope) at 0, up to the next term of Taylor; after,
-    its limit up to what is left of each exponential.
+    Before, f is its tangent at 0 up to the next term of Taylor; after, its limit up to the rest.
     """
-    t, size = float(times[0]), f.c.abs()
-    second = size @ f.b.square() * t / 2
-    start = torch.where(offset == 0, (f.c @ f.b).abs() > second, offset.abs() > size @ f.b * t)
-    left = size @ torch.exp(-f.b * float(times[-1]))
-    return start & ((f.c.sum(dim=1) + offset).abs() > left + ROUNDING * size.sum(dim=1))
+    offset = torch.as_tensor(offset, dtype=f.limit.dtype, device=f.limit.device).expand_as(f.limit)
+    moved = float(f.times[0]) * (f.start.abs() + f.early)
+    start = torch.where(offset == 0, f.start.abs() > f.early, offset.abs() > moved)
+    return start & ((f.limit + offset).abs() > f.late + f.rounding)
 
 
 def sign_changes(
-    whole: Exponentials,
-    without: Exponentials,
-    y_test: Float[Tensor, "n_test"],
-    times: Float[Tensor, "t"],
+    whole: Sampled, without: Sampled, y_test: Float[Tensor, "n_test"]
 ) -> tuple[Int64[Tensor, "n_test"], Bool[Tensor, "n_test"]]:
     r"""How often the influence of a point on each test loss changes its sign, and if that is sure.
 
     The influence is $\frac12 (f^{\setminus i} - f)(f^{\setminus i} + f - 2y)$: zeros of both
     factors, each a sum of exponentials.
     """
-    count, sure = 0, torch.ones_like(y_test, dtype=torch.bool)
-    factors = ((without.minus(whole), 0 * y_test), (without.plus(whole), -2 * y_test))
-    for factor, offset in factors:
-        zeros_of, certain = zeros(factor, times, offset)
-        count, sure = count + zeros_of, sure & certain & settled(factor, times, offset)
-    return count, sure
+    change, miss = without.plus(whole, -1), without.plus(whole)
+    of_change, of_miss = zeros(change), zeros(miss, -2 * y_test)
+    sure = of_change[1] & of_miss[1] & settled(change) & settled(miss, -2 * y_test)
+    return of_change[0] + of_miss[0], sure
 
 
 def forgetting_events(correct: Bool[Tensor, "visits n"]) -> Float[Tensor, "n"]:
