@@ -102,7 +102,10 @@ def test_courses_are_those_of_the_flow_and_signs_those_of_a_fine_grid():
         signs = influence[:, i].sign()
         on_grid = (signs[1:] != signs[:-1]).sum(dim=0)
         assert sure.double().mean() > 0.8
-        assert torch.equal(count[sure], on_grid[sure])
+        missed = (count - on_grid)[sure]  # two zeros in one step, one of each factor
+        assert (missed >= 0).all()
+        assert (missed % 2 == 0).all()
+        assert (missed == 0).double().mean() > 0.9
 
 
 def test_forgetting_is_from_right_to_wrong():
