@@ -110,9 +110,9 @@ def zeros(
 
     Over a step h in log time a function is its cubic Hermite interpolant up to $h^4 / 384$ of a
     bound on its fourth derivative, and its slope up to $\sqrt3 h^3 / 216$ of it. No zero is where
-    all four Bernstein coefficients have one sign by more than the error; one is where signs at the
-    ends differ and the slope has one sign by more than its own. Any other step leaves the number
-    uncertain. Of D f they are the extremes of f.
+    all four Bernstein coefficients have one sign by more than the error. Where the slope has one
+    sign by more than its own, there is one if signs at the ends differ, and else none. Any other
+    step leaves the number uncertain. Of D f they are the extremes of f.
 
     Source: Birkhoff and Priver 1967 for the two constants.
     """
@@ -123,10 +123,10 @@ def zeros(
     cubic = torch.stack([first, first + rise[:, :-1], last - rise[:, 1:], last])
     off, slope_off = h**4 / 384 * f.bound, 3**0.5 * h**4 / 216 * f.bound
     rounding = (f.rounding + ROUNDING * offset.abs())[:, None]
-    none = one_sign(cubic, off + rounding)
-    differ = (first * last < 0) & (first.abs() > rounding) & (last.abs() > rounding)
-    once = differ & one_sign(3 * cubic.diff(dim=0), slope_off + 8 * rounding)
-    return once.sum(dim=1), (none | once).all(dim=1)
+    away = one_sign(cubic, off + rounding)
+    ends = (first.abs() > rounding) & (last.abs() > rounding)
+    monotone = ends & one_sign(3 * cubic.diff(dim=0), slope_off + 8 * rounding)
+    return (monotone & (first * last < 0)).sum(dim=1), (away | monotone).all(dim=1)
 
 
 def one_sign(values: Float[Tensor, "k *rows"], margin: Tensor) -> Tensor:
