@@ -35,6 +35,12 @@ def test_is_the_recursion_over_all_pairs_of_positions(depth, window, channels):
             assert K[i, j].item() == pytest.approx(expected, abs=1e-13)
 
 
+def test_a_window_may_be_far_wider_than_a_narrow_image():
+    images = pictures(2, 1, 4)
+    K = pooled(images, kernel_size=7)
+    assert K[0, 1].item() == pytest.approx(by_loops(*images[..., None], 2, 7, True), abs=1e-13)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_one_pixel_is_the_fully_connected_network_of_its_channels(depth):
     X, Z = unit_rows(5, 3), unit_rows(4, 3, seed=1)
