@@ -165,7 +165,7 @@ def test_one_pixel_is_the_fully_connected_network_of_its_channels(depth):
     assert_close(K, deep_ntk(X, depth=depth), atol=1e-14, rtol=0)
 
 
-def by_loops(x, z, depth, k):
+def by_loops(x, z, depth, k, pooled=False):
     """The recursion at all pairs of positions, as it stands before equal ones are singled out."""
     h, w, _ = x.shape
     places = [(p, q) for p in range(h) for q in range(w)]
@@ -200,7 +200,10 @@ def by_loops(x, z, depth, k):
         after += [after_kinks(own, own, own) for own in sides[1:]]
         tangent = {pair: after[0][1][pair] * (sides[0][pair] + passed[pair]) for pair in passed}
         sides = [covariance for covariance, _ in after]
-    return sum(sides[0][a, a] + tangent[a, a] for a in places) / (2 * h * w)
+    found = {pair: sides[0][pair] + tangent[pair] for pair in tangent}
+    if pooled:
+        return sum(found.values()) / (2 * (h * w) ** 2)
+    return sum(found[a, a] for a in places) / (2 * h * w)
 
 
 @pytest.mark.parametrize(

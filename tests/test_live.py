@@ -1,6 +1,7 @@
 """The live explorer: whatever a reader does, the browser computes what the library computes."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,6 +17,18 @@ ACCURACY, MOST = 1e-6, 6
 STEPS = {"flip": 0.3, "remove": 0.2, "restore": 0.1, "ridge": 0.2, "test": 0.1, "time": 0.1}
 
 
+@cache
+def kernels(name):
+    """Gram matrix of all training images, and the kernel of the test images that are shown."""
+    data, tests = live.digits()
+    X, X_test = data.X, data.X_test[tests]
+    if name == "two-layer":
+        return ni.relu_ntk(X), ni.relu_ntk(X_test, X)
+    images, others = (part.reshape(-1, 28, 28) for part in (X, X_test))
+    how = {"depth": live.DEPTH, "kernel_size": 3}
+    return ni.conv_ntk(images, **how), ni.conv_ntk(others, images, **how)
+
+
 class Reader:
     """Acts on the page, and keeps what the page should show after it."""
 
@@ -23,12 +36,21 @@ class Reader:
         self.root, self.random = root, np.random.default_rng(seed)
         self.data, self.tests = live.digits()
         self.flipped, self.removed, self.test, self.ridge, self.time = set(), set(), 0, 40, 17
+        self.kernel, self.used = "two-layer", {"two-layer"}
 
     def drag(self, name, value):
         """Move a slider as a browser does."""
         script = "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})) }"
         self.root.locator(f".lv-{name}").evaluate(script, str(value))
         setattr(self, name, value)
+
+    def choose(self, kernel):
+        """Another kernel, and wait until the page has it."""
+        self.root.locator(".lv-kernel").select_option(kernel)
+        self.root.page.wait_for_selector(f".lv[data-kernel={kernel}]", timeout=120_000)
+        self.kernel = kernel
+        self.used.add(kernel)
+        self.check()
 
     def select(self, images):
         """Select images where all of them are shown."""
@@ -72,23 +94,26 @@ class Reader:
             self.root.locator(".lv-clear").click()
         self.check()
 
-    def problem(self):
+    def problem(self, name=None):
         """Images that are kept, their Gram matrix, labels, test kernel and ridge."""
         kept = [i for i in range(live.N_TRAIN) if i not in self.removed]
         y = self.data.y.clone()
         y[sorted(self.flipped)] *= -1
-        X, ridge = self.data.X[kept], 10 ** (self.ridge / 20 - 2)
-        return kept, ni.relu_ntk(X), y[kept], ni.relu_ntk(self.data.X_test[self.tests], X), ridge
+        K, k = kernels(name or self.kernel)
+        ridge = 10 ** (self.ridge / 20 - 2)
+        if name:  # the same share of the mean diagonal
+            ridge *= float(K.diagonal().mean() / kernels(self.kernel)[0].diagonal().mean())
+        return kept, K[kept][:, kept], y[kept], k[:, kept], ridge
 
-    def expected(self):
+    def expected(self, name=None):
         """Predictions, influences on the chosen test image and leverages, from the library."""
-        kept, K, y, k, ridge = self.problem()
+        kept, K, y, k, ridge = self.problem(name)
         y_test = self.data.y_test[self.tests]
         if self.time == 17:
             model = ni.fit_kernel_ridge(K, y, ridge)
             influence = ni.loo_influence(model, k, y_test)[:, self.test]
             return kept, model.predict(k), influence, model.leverage
-        largest = float(torch.linalg.eigvalsh(ni.relu_ntk(self.data.X))[-1])
+        largest = float(torch.linalg.eigvalsh(kernels(name or self.kernel)[0])[-1])
         t, flow = 10 ** (self.time / 4) / largest, ni.fit_kernel_flow(K, y, ridge)
         influence = flow.loo_influence([t], k, y_test)[0, :, self.test]
         fitted = -torch.expm1(-flow.a * t) / flow.a
@@ -101,7 +126,7 @@ class Reader:
         label, loss = float(self.data.y_test[self.tests[self.test]]), self.root.locator(".lv-now")
         said = loss.inner_text()
         assert f"Test image {self.tests[self.test]} is a {'seven' if label > 0 else 'nine'}" in said
-        assert f"model of {len(kept)} images" in said
+        assert f"The {self.kernel} model of {len(kept)} images" in said
         assert ("right" in said) == (float(f[self.test]) * label > 0)
         shown = number(self.root.locator(".lv-f").inner_text())
         assert shown == pytest.approx(float(f[self.test]), abs=ACCURACY)
@@ -114,6 +139,20 @@ class Reader:
             assert number(cell.inner_text()) == pytest.approx(value, abs=6e-4)
         for kind, sign in (("helpful", 1), ("harmful", -1)):
             self.check_list(kind, sign * influence, kept, leverage)
+        self.check_shared(influence)
+
+    def check_shared(self, influence):
+        """How many of both lists are in those of the other kernel, once it is there."""
+        said = self.root.locator(".lv-shared")
+        others = self.used - {self.kernel}
+        assert said.is_visible() == bool(others)
+        for name in others:
+            there, counts = self.expected(name)[2], []
+            for sign in (1, -1):
+                lists = [(sign * v).topk(MOST).indices.tolist() for v in (influence, there)]
+                counts.append(len(set(lists[0]) & set(lists[1])))
+            assert said.get_attribute("data-value") == f"{counts[0]},{counts[1]}"
+            assert f"By the {name} kernel" in said.inner_text()
 
     def check_list(self, kind, influence, kept, leverage):
         """One of the two lists: the greatest values, in order, below the right images."""
@@ -159,6 +198,43 @@ def test_after_random_actions_the_page_shows_what_the_library_computes(visit, se
     reader.flipped, reader.removed = set(), set()
     reader.check()
     assert visit.faults == []
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_the_same_holds_for_the_convolutional_kernel(visit, seed):
+    page = visit("explorer.html")
+    reader = Reader(page.locator(".lv"), seed)
+    reader.act("flip")
+    reader.root.locator(".lv-kernel").focus()
+    page.keyboard.press("ArrowDown")  # computed while the page goes on
+    reader.drag("ridge", 30)
+    if reader.root.get_attribute("data-kernel") == "two-layer":
+        reader.check()
+    reader.choose("convolutional")
+    reader.walk(10)
+    reader.drag("time", 9)
+    reader.check()
+    reader.choose("two-layer")
+    assert visit.faults == []
+
+
+def test_the_two_kernels_list_mostly_the_same_images_and_fewer_at_a_weak_ridge():
+    """What the page says of both, as a mean over its test images."""
+    data, tests = live.digits()
+    common = []
+    for share in (0.02, 2.0):
+        firsts = []
+        for name in ("two-layer", "convolutional"):
+            K, k = kernels(name)
+            model = ni.fit_kernel_ridge(K, data.y, share * float(K.diagonal().mean()))
+            influence = ni.loo_influence(model, k, data.y_test[tests])
+            firsts.append([(s * influence).topk(MOST, dim=0).indices.T.tolist() for s in (1, -1)])
+        both = [
+            len(set(one) & set(other))
+            for kinds in zip(*firsts, strict=True) for one, other in zip(*kinds, strict=True)
+        ]  # fmt: skip
+        common.append(sum(both) / len(both))
+    assert MOST / 2 < common[0] < common[1] - 0.5
 
 
 def test_the_pictures_are_those_of_the_data(visit):
@@ -243,32 +319,57 @@ def test_the_live_explorer_is_small():
     assert len(live.html().encode()) < 150 * 1024
 
 
-def tour(root):
+def tour(root, kernel):
     """A flip, a removal, a ridge and a time."""
     reader = Reader(root, 3)
+    if kernel != reader.kernel:
+        reader.choose(kernel)
     for what in ("ridge", "flip", "remove", "test", "time"):
         reader.act(what)
 
 
+WRONG = {
+    "leverage forgotten": ("(-v * dual[i]) / P[i * n + i]", "-v * dual[i]"),
+    "no ridge": ("(i === j ? ridge : 0)", "0"),
+    "labels stay": ("(flipped.has(i) ? -1 : 1)", "1"),
+    "wrong leverage": ("1 - ridge * P[i * n + i]", "ridge * P[i * n + i]"),
+    "first order": ("(residual + d / 2) * d", "residual * d"),
+    "group of the wrong sign": ("return -dot(", "return dot("),
+    "wrong contour": ("change[i] -= wx * ur - wy * ui", "change[i] -= wx * ur + wy * ui"),
+    "nothing leaves": ("filter((i) => !removed.has(i)), m", "filter(() => true), m"),
+    "twice the kernel": ("/ (2 * Math.PI)", "/ Math.PI"),
+}
+WRONG_CONVOLUTIONS = {
+    "mean over what lies in the image": (
+        "(across[p - wide] + across[p] + across[p + wide]) / 9",
+        "(across[p - wide] + across[p] + across[p + wide])"
+        " / ((p % wide === 1 || p % wide === side ? 2 : 3)"
+        " * (p < 2 * wide || p >= side * wide ? 2 : 3))",
+    ),
+    "no zeros between rows": ("const wide = side + 2", "const wide = side"),
+    "no diagonal": ("(same ? r + 1 : columns.length)", "(same ? r : columns.length)"),
+    "one layer too few": ("layer < depth", "layer < depth - 1"),
+    "half at every layer": ("/ (2 * side ** 2)", "/ (2 ** depth * side ** 2)"),
+    "read-out not trained": (
+        "both.reduce((sum, v) => sum + v)",
+        "both.reduce((sum, v, p) => sum + v - after[p], 0)",
+    ),
+    "slopes forgotten": ("slope * tangent[p]", "tangent[p]"),
+    "sine without its root": ("Math.sqrt((1 - u) * (1 + u))", "(1 - u) * (1 + u)"),
+    "variance for deviation": ("variance.map(Math.sqrt)", "variance.map((v) => v)"),
+    "pixels not stretched": ("side / Math.sqrt(dot(", "1 / Math.sqrt(dot("),
+    "the same ridge for the other kernel": ("share * kernel.mean", "share"),
+}
+CASES = [("two-layer", name, *pair) for name, pair in WRONG.items()]
+CASES += [("convolutional", name, *pair) for name, pair in WRONG_CONVOLUTIONS.items()]
+
+
 @pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("(-v * dual[i]) / P[i * n + i]", "-v * dual[i]"),
-        ("(i === j ? ridge : 0)", "0"),
-        ("(flipped.has(i) ? -1 : 1)", "1"),
-        ("1 - ridge * P[i * n + i]", "ridge * P[i * n + i]"),
-        ("(residual + d / 2) * d", "residual * d"),
-        ("return -dot(", "return dot("),
-        ("change[i] -= wx * ur - wy * ui", "change[i] -= wx * ur + wy * ui"),
-        ("filter((i) => !removed.has(i)), m", "filter(() => true), m"),
-        ("/ (2 * Math.PI)", "/ Math.PI"),
-    ],
-    ids=[
-        *("leverage forgotten", "no ridge", "labels stay", "wrong leverage", "first order"),
-        *("group of the wrong sign", "wrong contour", "nothing leaves", "twice the kernel"),
-    ],
+    ("kernel", "old", "new"),
+    [(kernel, old, new) for kernel, _, old, new in CASES],
+    ids=[name for _, name, _, _ in CASES],
 )
-def test_wrong_mathematics_on_the_page_is_noticed(visit, old, new):
+def test_wrong_mathematics_on_the_page_is_noticed(visit, kernel, old, new):
     page = visit("explorer.html")
     html = (SITE / "explorer.html").read_text()
     assert html.count(old) == 1
@@ -276,4 +377,4 @@ def test_wrong_mathematics_on_the_page_is_noticed(visit, old, new):
     page.route("**/wrong.html", lambda route: route.fulfill(body=wrong, content_type="text/html"))
     page.goto(page.url.replace("explorer.html", "wrong.html"))
     with pytest.raises(AssertionError):
-        tour(page.locator(".lv"))
+        tour(page.locator(".lv"), kernel)

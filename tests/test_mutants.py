@@ -30,6 +30,7 @@ MODULES = sorted(path.stem for path in (TESTS / "mutants").glob("*.txt"))
 TESTED_WITH = {
     "_check": ["bad_input", "numbers", "surroundings"],
     "contour": ["flow", "bad_input"],
+    "conv_kernels": ["deep_kernels", "conv_kernels"],
     "cross_entropy": ["logistic"],
     "groups": ["audit"],
     "kronecker": ["estimators"],

@@ -11,6 +11,7 @@ import ntk_influence as ni
 
 STATIC = Path(__file__).with_name("static")
 DATASET, N_TRAIN, N_TEST = "mnist-5k-7v9", 300, 200
+DEPTH = 3  # of the convolutional kernel
 SHOWN = (5, 4, 3)  # test images: those with the greatest error, from the middle, with the least
 MATHEMATICS = "live.js"
 
@@ -50,6 +51,7 @@ def html() -> str:
         "side": images.shape[1],
         "classes": ["seven", "nine"],
         "labels": data.y.int().tolist(),
+        "depth": DEPTH,
         "tests": tests,
         "test_labels": data.y_test[tests].int().tolist(),
         "pixels": packed(images.numpy().tobytes()),

@@ -11,7 +11,8 @@ from . import bounds, conventions, datasets, estimators, finite_width, iterative
 from .audit import TrustReport, trust_report
 from .complexity import complexity
 from .contour import Contour, contour
-from .deep_kernels import conv_ntk, deep_ntk
+from .conv_kernels import conv_ntk
+from .deep_kernels import deep_ntk
 from .descent import Descent, Step, TrainingError
 from .empirical import empirical_ntk
 from .flow import KernelFlow, fit_kernel_flow, leave_one_out_at, loo_influence_at, predict_at

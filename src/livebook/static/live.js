@@ -41,6 +41,74 @@ const live = (() => {
     return K;
   };
 
+  // The convolutional kernel without pooling, all layers trained, between two images: `depth` windows
+  // of 3 x 3 with zeros around the image. Every map has those zeros as a frame.
+  const convolution = (bytes, side, depth) => {
+    const wide = side + 2, across = new Float64Array(wide * wide), blank = () => new Float64Array(wide * wide);
+    const places = Int32Array.from({ length: side * side }, (_, p) => (Math.floor(p / side) + 1) * wide + (p % side) + 1);
+    const box = (from, to) => { // the mean over the window of each position
+      for (let p = 1; p < wide * wide - 1; p++) across[p] = from[p - 1] + from[p] + from[p + 1];
+      for (const p of places) to[p] = (across[p - wide] + across[p] + across[p + wide]) / 9;
+    };
+    const maps = Array.from({ length: bytes.length / side ** 2 }, (_, i) => {
+      const image = bytes.subarray(i * side ** 2, (i + 1) * side ** 2), [pixels, square] = [blank(), blank()];
+      const stretch = side / Math.sqrt(dot(image, 0, image, 0, side ** 2)); // to a mean square of one
+      places.forEach((p, q) => { pixels[p] = stretch * image[q]; square[p] = pixels[p] ** 2; });
+      const deviations = Array.from({ length: depth }, () => {
+        const variance = blank();
+        box(square, variance);
+        square.set(variance);
+        return variance.map(Math.sqrt);
+      });
+      return { pixels, deviations };
+    });
+    const [after, both, covariance, tangent] = [blank(), blank(), blank(), blank()];
+    return (i, j) => {
+      const [x, z] = [maps[i], maps[j]];
+      for (const p of places) after[p] = both[p] = x.pixels[p] * z.pixels[p];
+      for (let layer = 0; layer < depth; layer++) {
+        const [sx, sz] = [x.deviations[layer], z.deviations[layer]];
+        box(after, covariance);
+        box(both, tangent); // the covariance, and the kernel of the layers below
+        for (const p of places) {
+          const scale = sx[p] * sz[p];
+          if (scale === 0) { after[p] = both[p] = 0; continue; } // nothing but zeros in the window
+          let u = covariance[p] / scale;
+          if (u > 1 - 16 * Number.EPSILON) u = 1;
+          const slope = (Math.PI - Math.acos(u)) / Math.PI;
+          after[p] = scale * (slope * u + Math.sqrt((1 - u) * (1 + u)) / Math.PI);
+          both[p] = after[p] + slope * tangent[p];
+        }
+      }
+      return both.reduce((sum, v) => sum + v) / (2 * side ** 2);
+    };
+  };
+
+  // K[i * columns.length + j] row by row; between two rows others may work, and hear what is done.
+  const rowByRow = function* (pair, rows, columns) {
+    const K = new Float64Array(rows.length * columns.length), same = rows === columns;
+    for (let r = 0; r < rows.length; r++) {
+      for (let c = 0; c < (same ? r + 1 : columns.length); c++) {
+        K[r * columns.length + c] = pair(rows[r], columns[c]);
+        if (same) K[c * columns.length + r] = K[r * columns.length + c];
+      }
+      yield same ? ((r + 1) / rows.length) ** 2 : (r + 1) / rows.length;
+    }
+    return K;
+  };
+
+  // What takes seconds, in pieces: the page answers in between.
+  const inPieces = async (work, report) => {
+    for (let since = performance.now(); ;) {
+      const { value, done } = work.next();
+      if (done) return value;
+      if (performance.now() - since < 30) continue;
+      report(value);
+      await new Promise((go) => { setTimeout(go); });
+      since = performance.now();
+    }
+  };
+
   // The rows and columns of K that are kept.
   const part = (K, n, kept) => {
     const m = kept.length, A = new Float64Array(m * m);
@@ -196,6 +264,6 @@ const live = (() => {
     return size;
   };
 
-  return { compact, kernel, part, cholesky, inverse, atTheEnd, withoutGroup, eigen, atTime, largest };
+  return { compact, kernel, convolution, rowByRow, inPieces, part, cholesky, inverse, atTheEnd, withoutGroup, eigen, atTime, largest };
 })();
 if (typeof module !== "undefined") module.exports = live;

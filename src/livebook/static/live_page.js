@@ -4,7 +4,8 @@
   const data = JSON.parse(at("json").textContent), { side, classes } = data;
   const n = data.labels.length, tests = data.test_labels.length, columns = 24, most = 6;
   const train = [...Array(n).keys()];
-  const state = { test: 0, flipped: new Set(), removed: new Set(), selected: new Set() };
+  const places = [...Array(tests).keys()].map((t) => n + t), { depth } = data;
+  const state = { kernel: "two-layer", test: 0, flipped: new Set(), removed: new Set(), selected: new Set() };
 
   const decode = (text, length) => { // after a zero comes how many there are
     const raw = atob(text), bytes = new Uint8Array(length);
@@ -16,39 +17,60 @@
     return bytes;
   };
   const bytes = decode(data.pixels, (n + tests) * side * side);
-  const pixels = live.compact(bytes, side * side);
-  const k = live.kernel(pixels, [...Array(tests).keys()].map((t) => n + t), train);
 
-  // The models: at the end from a Cholesky factor, before it from an eigendecomposition.
-  const took = {};
-  const timed = (name, work) => {
+  // The kernels, each with what is kept of it. The models: at the end from a Cholesky factor, before
+  // it from an eigendecomposition.
+  const timed = (took, name, work) => {
     const before = performance.now(), result = work();
     took[name] = performance.now() - before;
     return result;
   };
-  const once = (name, work) => { // for the same images
+  const once = (took, name, work) => { // for the same images
     const kept = new Map();
     return (images) => {
       const key = images.join();
       if (!kept.has(key) && kept.size > 3) kept.clear();
-      if (!kept.has(key)) kept.set(key, timed(name, () => work(images)));
+      if (!kept.has(key)) kept.set(key, timed(took, name, () => work(images)));
       return kept.get(key);
     };
   };
-  const gram = once("kernel", (images) => live.kernel(pixels, images, images));
-  const spectrum = once("eigen", (images) => live.eigen(gram(images), images.length));
-  const unit = live.largest(gram(train), n);
-  const solve = (flipped, removed, ridge, time) => {
+  const known = (K, k, took) => {
+    const gram = (images) => live.part(K, n, images);
+    const spectrum = once(took, "eigen", (images) => live.eigen(gram(images), images.length));
+    const mean = train.reduce((sum, i) => sum + K[i * n + i], 0) / n;
+    return { gram, k, took, spectrum, mean, unit: live.largest(K, n) };
+  };
+  const kernels = {}, took = {};
+  const pixels = live.compact(bytes, side * side);
+  const K = timed(took, "kernel", () => live.kernel(pixels, train, train));
+  kernels["two-layer"] = known(K, live.kernel(pixels, places, train), took);
+
+  const solve = (kernel, flipped, removed, ridge, power) => {
+    const { gram, k, took, spectrum, unit } = kernel;
     const kept = train.filter((i) => !removed.has(i)), m = kept.length;
     const y = Float64Array.from(kept, (i) => data.labels[i] * (flipped.has(i) ? -1 : 1));
     const ks = data.test_labels.map((_, t) => Float64Array.from(kept, (i) => k[t * n + i]));
-    const model = { kept, y, ks }, A = gram(kept);
-    if (time < Infinity) {
-      const parts = spectrum(kept);
-      return Object.assign(model, timed("flow", () => live.atTime(parts, m, ridge, y, ks, time, state.test)));
+    const model = { kept, y, ks };
+    if (power < Infinity) {
+      const parts = spectrum(kept), at = () => live.atTime(parts, m, ridge, y, ks, power / unit, state.test);
+      return Object.assign(model, timed(took, "flow", at));
     }
-    model.P = timed("factor", () => live.inverse(live.cholesky(A, m, ridge), m));
-    return Object.assign(model, timed("rest", () => live.atTheEnd(model.P, m, ridge, y, ks)));
+    model.P = timed(took, "factor", () => live.inverse(live.cholesky(gram(kept), m, ridge), m));
+    return Object.assign(model, timed(took, "rest", () => live.atTheEnd(model.P, m, ridge, y, ks)));
+  };
+
+  const convolutional = async () => {
+    const before = performance.now(), took = {}, pair = live.convolution(bytes, side, depth);
+    const report = (share) => { at("progress").value = share; };
+    at("wait-kernel").hidden = false;
+    at("status").textContent = "Computing the convolutional kernel; until then the two-layer one is shown.";
+    const K = await live.inPieces(live.rowByRow(pair, train, train), report);
+    took.kernel = performance.now() - before;
+    const k = await live.inPieces(live.rowByRow(pair, places, train), report);
+    kernels.convolutional = known(K, k, took);
+    at("wait-kernel").hidden = true;
+    at("status").textContent = "";
+    show();
   };
 
   // Drawing
@@ -142,25 +164,41 @@
   });
 
   const setting = () => {
-    const step = +at("time").value;
-    const last = step === +at("time").max, power = 10 ** (step / 4);
+    const step = +at("time").value, last = step === +at("time").max, power = 10 ** (step / 4);
+    const shown = kernels[state.kernel] ? state.kernel : "two-layer";
     return {
+      shown,
+      kernel: kernels[shown],
       ridge: 10 ** (+at("ridge").value / 20 - 2),
-      time: last ? Infinity : power / unit,
+      power: last ? Infinity : power,
       text: last ? "end of training" : `${power.toPrecision(3)} / λₘₐₓ`,
     };
   };
 
+  const influenceOf = ({ f, change }) => { // equation (8)
+    const residual = f - data.test_labels[state.test];
+    return change.map((d) => (residual + d / 2) * d);
+  };
+  const lists = ({ kept }, influence) => { // the most helpful and the most harmful images
+    const order = [...kept.keys()].sort((i, j) => influence[j] - influence[i]);
+    const first = (places, sign) => places.filter((p) => sign * influence[p] > 0).slice(0, most).map((p) => kept[p]);
+    return [first(order, 1), first(order.reverse(), -1)];
+  };
+
   const untouched = { key: "" };
   const show = () => {
-    const { ridge, time, text } = setting(), { test, flipped, removed, selected } = state;
-    const key = [ridge, time, test].join();
-    if (untouched.key !== key) Object.assign(untouched, { key, model: solve(new Set(), new Set(), ridge, time) });
+    const { shown: name, kernel, ridge, power, text } = setting(), { test, flipped, removed, selected } = state;
+    const key = [name, ridge, power, test].join();
+    if (untouched.key !== key) {
+      Object.assign(untouched, { key, model: solve(kernel, new Set(), new Set(), ridge, power) });
+    }
     const changed = flipped.size + removed.size;
-    const model = changed ? solve(flipped, removed, ridge, time) : untouched.model;
-    const { f, change } = model.shown[test], label = data.test_labels[test], residual = f - label;
-    const influence = change.map((d) => (residual + d / 2) * d); // equation (8)
-    for (const [name, value, words] of [["ridge", ridge, short(ridge)], ["time", time, text]]) {
+    const model = changed ? solve(kernel, flipped, removed, ridge, power) : untouched.model;
+    const { f } = model.shown[test], label = data.test_labels[test], residual = f - label;
+    const influence = influenceOf(model.shown[test]);
+    root.dataset.kernel = name;
+    const share = `${short(ridge)} (${short(ridge / kernel.mean)} of mean Kᵢᵢ)`;
+    for (const [name, value, words] of [["ridge", ridge, share], ["time", power / kernel.unit, text]]) {
       at(`${name}-text`).textContent = words;
       at(`${name}-text`).dataset.value = value;
       at(name).setAttribute("aria-valuetext", words);
@@ -175,15 +213,14 @@
       input.setAttribute("aria-label", `${words}, test image ${data.tests[t]}, ${named(data.test_labels[t])}`);
     });
     at("now").replaceChildren();
-    make("span", at("now"), {}, `Test image ${data.tests[test]} is a ${named(label)} (label ${label > 0 ? "+1" : "−1"}). The model of ${model.kept.length} images predicts `);
+    make("span", at("now"), {}, `Test image ${data.tests[test]} is a ${named(label)} (label ${label > 0 ? "+1" : "−1"}). The ${name} model of ${model.kept.length} images predicts `);
     make("strong", at("now"), { class: "lv-f", "data-value": f }, long(f));
     make("span", at("now"), {}, `, which is ${f * label > 0 ? "right" : "wrong"}; loss ${long(residual ** 2 / 2)}.` +
       (changed ? ` With the images and labels as they came it is ${long(untouched.model.shown[test].f)}.` : ""));
 
-    const order = [...model.kept.keys()].sort((i, j) => influence[j] - influence[i]);
-    const first = (places, sign) => places.filter((p) => sign * influence[p] > 0).slice(0, most).map((p) => model.kept[p]);
-    row(at("helpful"), first(order, 1), model, influence);
-    row(at("harmful"), first(order.reverse(), -1), model, influence);
+    const [helpful, harmful] = lists(model, influence);
+    row(at("helpful"), helpful, model, influence);
+    row(at("harmful"), harmful, model, influence);
     row(at("changed"), [...new Set([...flipped, ...removed])], model, influence);
     at("mine").hidden = !changed;
     const greatest = Math.max(...influence.map(Math.abs)), place = new Map(model.kept.map((i, p) => [i, p]));
@@ -194,15 +231,28 @@
       node.setAttribute("aria-label", `training image ${i}, ${named(data.labels[i])}${marks(i)}, ${value < 0 ? "harmful" : "helpful"} ${short(Math.abs(value))}`);
       mark(node, i);
     });
-    say(model, f, time);
-    times(model, time);
+    say(model, f, power);
+    compare(name, ridge / kernel.mean, power, [helpful, harmful]);
+    times(model, kernel.took, power);
   };
 
-  const say = (model, f, time) => {
+  const compare = (name, share, power, here) => { // with the other kernel, at the same share and time
+    const [other, kernel] = Object.entries(kernels).find(([key]) => key !== name) ?? [];
+    at("shared").hidden = !kernel;
+    if (!kernel) return;
+    const model = solve(kernel, state.flipped, state.removed, share * kernel.mean, power);
+    const there = lists(model, influenceOf(model.shown[state.test]));
+    const both = here.map((images, kind) => images.filter((i) => there[kind].includes(i)).length);
+    at("shared").dataset.value = both.join();
+    at("shared").textContent = `By the ${other} kernel, with a ridge of the same share of its mean Kᵢᵢ, ` +
+      `${both[0]} of these ${here[0].length} helpful and ${both[1]} of these ${here[1].length} harmful images are among the first ${most} as well.`;
+  };
+
+  const say = (model, f, power) => {
     const { selected, removed, flipped } = state, group = [...selected].filter((i) => !removed.has(i));
     at("said").replaceChildren();
     make("span", at("said"), {}, selected.size ? `${selected.size} selected.` : "Select images above or below, then:");
-    if (group.length && group.length < model.kept.length && time === Infinity) {
+    if (group.length && group.length < model.kept.length && power === Infinity) {
       const places = group.map((i) => model.kept.indexOf(i));
       const without = f + live.withoutGroup(model.P, model.kept.length, model.y, model.ks[state.test], places);
       make("span", at("said"), {}, " Without the selection the prediction would be ");
@@ -215,15 +265,16 @@
     at("reset").disabled = !(selected.size || removed.size || flipped.size);
   };
 
-  const times = (model, time) => {
-    const ms = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`, m = model.kept.length;
+  const times = (model, took, power) => {
+    const ms = (value) => (value < 1e3 ? `${value < 10 ? value.toFixed(1) : Math.round(value)} ms` : `${(value / 1e3).toFixed(1)} s`);
+    const m = model.kept.length;
     const values = (m * tests).toLocaleString("en");
-    const parts = time < Infinity
+    const parts = power < Infinity
       ? [took.kernel, took.eigen, took.flow] : [took.kernel, took.factor, took.rest];
     const [whole, ...each] = [parts.reduce((a, b) => a + b), ...parts].map(ms);
     at("took").dataset.whole = parts.reduce((a, b) => a + b);
-    at("took").textContent = `Computed in this browser, from pixels to influence, in ${whole}: Gram matrix ${each[0]}, once for these images; ` +
-      (time < Infinity ? `eigendecomposition ${each[1]}, as well; all leverages, and the influences on this test image, ${each[2]}.`
+    at("took").textContent = `Computed in this browser, from pixels to influence, in ${whole}: Gram matrix ${each[0]}, once for all images; ` +
+      (power < Infinity ? `eigendecomposition ${each[1]}, as well; all leverages, and the influences on this test image, ${each[2]}.`
         : `Cholesky factor and inverse ${each[1]}; ${values} leave-one-out predictions and ${m} leverages ${each[2]}.`);
   };
 
@@ -234,7 +285,13 @@
   act("clear", () => state.selected.clear());
   act("reset", () => ["flipped", "removed", "selected"].forEach((name) => state[name].clear()));
   for (const name of ["ridge", "time"]) at(name).addEventListener("input", show);
-  [at("ridge").value, at("time").value] = [40, 17];
+  at("kernel").addEventListener("change", () => {
+    const first = at("kernel").value === "convolutional" && !kernels.convolutional && at("wait-kernel").hidden;
+    state.kernel = at("kernel").value;
+    if (first) convolutional();
+    else show();
+  });
+  [at("ridge").value, at("time").value, at("kernel").value] = [40, 17, "two-layer"];
   show();
   at("body").hidden = false;
   at("wait").remove();
