@@ -104,12 +104,22 @@ def mutant(library: Path, module: str, operator: str, occurrence: int) -> Mutant
             return None
     except SyntaxError:
         return None
-    changes = list(ndiff(source.splitlines(), text.splitlines()))
-    line = next(
-        i for i, change in enumerate(c for c in changes if c[0] in " -") if change[0] == "-"
-    )
+    before, after = source.splitlines(), text.splitlines()
+    changes = [c for c in ndiff(before, after) if c[2:].strip()]
     was, now = (" ".join(c[2:].strip() for c in changes if c[0] == sign) for sign in "-+")
-    return Mutant(module, line + 1, operator.removeprefix("core/"), was, now, text)
+    line = next(i for i, (a, b) in enumerate(zip(before, after, strict=False), 1) if a != b)
+    return Mutant(module, line, operator.removeprefix("core/"), was, now, text)
+
+
+def trace(library: Path, file: Path, place: Path) -> None:
+    """Run a test file under coverage: which test reaches which line, and how long each takes."""
+    place.mkdir(parents=True, exist_ok=True)
+    settings = f"source={library}\ndynamic_context=test_function\ndata_file={place}/coverage"
+    (place / "coverage.ini").write_text(f"[run]\n{settings}\n")
+    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={place}/coverage.ini"]
+    command += ["-m", "pytest", *asking.options(place), f"--junitxml={place}/draft.xml", file]
+    subprocess.run(command, env=os.environ | asking.surroundings(library.parent), check=True)
+    (place / "draft.xml").rename(place / "junit.xml")
 
 
 class Reach:
@@ -123,11 +133,11 @@ class Reach:
             place = folder / f"{file.stem}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"
             self.state[file.name] = place.name
             if not (place / "junit.xml").exists():
-                self._trace(file, place)
+                trace(library, file, place)
             times = Counter()
             for case in ElementTree.parse(place / "junit.xml").iter("testcase"):
                 times[f"{file.name}::{case.get('name').split('[')[0]}"] += float(case.get("time"))
-            self.seconds |= times
+            self.seconds.update(times)
             data = CoverageData(str(place / "coverage"))
             data.read()
             named = {f"{file.name}::{n.rpartition('.')[2]}" for n in data.measured_contexts()}
@@ -138,19 +148,6 @@ class Reach:
                         tests |= times.keys() - named
                     self.lines[path][line] |= tests & times.keys()
             data.close()
-
-    def _trace(self, file: Path, place: Path) -> None:
-        place.mkdir(parents=True, exist_ok=True)
-        settings = (
-            f"source={self.library}\ndynamic_context=test_function\ndata_file={place}/coverage"
-        )
-        (place / "coverage.ini").write_text(f"[run]\n{settings}\n")
-        command = [sys.executable, "-m", "coverage", "run", f"--rcfile={place}/coverage.ini"]
-        command += ["-m", "pytest", *asking.options(place), f"--junitxml={place}/draft.xml", file]
-        subprocess.run(
-            command, env=os.environ | asking.surroundings(self.library.parent), check=True
-        )
-        (place / "draft.xml").rename(place / "junit.xml")
 
     def tests(self, mutant: Mutant) -> list[str]:
         """The tests of a line, else of its function, else of its module, quickest first."""

@@ -497,6 +497,12 @@ BAD_VALUES = {
     "dim 0": (lambda: TwoLayerReLU.initialise(0, 8, 0.3, 0), "dim", "integer >= 1", "0"),
     "negative dim": (lambda: TwoLayerReLU.initialise(-4, 8, 0.3, 0), "dim", "integer >= 1", "-4"),
     "float dim": (lambda: TwoLayerReLU.initialise(4.0, 8, 0.3, 0), "dim", "integer", "4.0"),
+    "seed far beyond 32 bits": (
+        lambda: TwoLayerReLU.initialise(4, 8, 0.3, 10**12),
+        "seed",
+        "0 to 2**32 - 1",
+        "1000000000000",
+    ),
     "scale 0": (lambda: TwoLayerReLU.initialise(4, 8, 0.0, 0), "scale", "> 0", "0.0"),
     "negative scale": (lambda: TwoLayerReLU.initialise(4, 8, -1.0, 0), "scale", "0", "-1.0"),
     "NaN scale": (lambda: TwoLayerReLU.initialise(4, 8, nan, 0), "scale", "finite", "nan"),
