@@ -44,6 +44,7 @@ LEFT_OUT = {
     r"ReplaceUnaryOperator_\w+_(Not|Invert)": "not and ~ in place of a minus",
 }
 NOT_ASKED = ("test_devices.py", "test_gpu.py", "test_scale.py")  # need a card, or Dask
+ALSO = ("test_trust.py",)  # what it tests is in the library too
 SECONDS = 60  # granted to every question, besides four times what its tests took
 KEPT = paths.BUILD / "mutation"
 LIBRARY = paths.ROOT / "src" / "ntk_influence"
@@ -316,6 +317,7 @@ def main() -> None:
     options = parser.parse_args()
     kept = KEPT / records.digest(LIBRARY)[:16]
     files = [path for path in versions.library_tests() if path.name not in NOT_ASKED]
+    files += [TESTS / name for name in ALSO]
     rows = run(LIBRARY, files, kept, options.sample, options.seed, options.minutes)
     results = summary(rows, reasons()) | {"positions": len(positions(LIBRARY))}
     facts = {"tool": f"cosmic-ray {version('cosmic-ray')}", "left_out": LEFT_OUT}

@@ -425,6 +425,7 @@ BAD_VALUES = {
         "inf",
     ),
     "a list for an accuracy": (lambda: at(accuracy=[1]), "accuracy", "a number", "list"),
+    "too many small steps": (lambda: at([1e10], step=1e-6), "times", "multiples", "1e+10"),
     "a time between two steps": (lambda: at([0.35], step=0.1), "times", "multiples", "0.35"),
     "the end of training of copies without a ridge": (
         lambda: at([1.0, inf], K=relu_ntk(torch.cat([X[:3], X[:3]])), ridge=0.0),
