@@ -72,7 +72,7 @@ def _mutation() -> list[str]:
         f"| tool | {given['tool']}, commit {facts['commit']}, {facts['date']} |",
         f"| drawn, with seed {given['seed']} | {score['of']} of {results['positions']} changes |",
         f"| noticed by the unit tests | {_share(score)}: {how} |",
-        "| spared | texts, annotations, what fails on any tensor, and `scale`: its tests need Dask |",
+        "| spared | texts, annotations, what fails on any tensor; `scale`, which needs Dask |",
         f"| not noticed | {len(survivors)}, of which {justified} {why} |",
         "| noticed by the chapters alone | *not measured*: it takes minutes for each change |",
     ]
