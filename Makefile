@@ -5,7 +5,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PICTURE := $(BIN)/python -m livebook.picture
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help book test report lab reference site pdf serve lint portability versions bench paper truths gpu clean
+.PHONY: help book test report lab reference site pdf serve lint portability versions mutation bench paper truths gpu clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -64,6 +64,10 @@ portability: $(READY) ## compare under other settings (SETTINGS="perturbed-1" CH
 
 versions: $(READY) ## unit tests under other versions, Python's too (VERSIONS="3.12 newest")
 	@$(BIN)/python -m livebook.versions $(VERSIONS)
+
+mutation: $(READY) ## share of random changes of the library that its tests notice (SAMPLE=400 SEED=0 MINUTES=60); resumable
+	@$(BIN)/python -c 'import cosmic_ray' 2>/dev/null || $(INSTALL) -c constraints.txt -e '.[mutation]'
+	@nice $(BIN)/python benchmarks/mutation.py --sample $(or $(SAMPLE),400) --seed $(or $(SEED),0) $(addprefix --minutes ,$(MINUTES))
 
 bench: $(READY) ## what the library costs, into data/recorded/bench*.json
 	@for part in bench finite_width dynamics training; do $(BIN)/python benchmarks/$$part.py || exit 1; done

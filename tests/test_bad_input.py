@@ -425,6 +425,7 @@ BAD_VALUES = {
         "inf",
     ),
     "a list for an accuracy": (lambda: at(accuracy=[1]), "accuracy", "a number", "list"),
+    "too many small steps": (lambda: at([1e10], step=1e-6), "times", "multiples", "1e+10"),
     "a time between two steps": (lambda: at([0.35], step=0.1), "times", "multiples", "0.35"),
     "the end of training of copies without a ridge": (
         lambda: at([1.0, inf], K=relu_ntk(torch.cat([X[:3], X[:3]])), ridge=0.0),
@@ -497,6 +498,12 @@ BAD_VALUES = {
     "dim 0": (lambda: TwoLayerReLU.initialise(0, 8, 0.3, 0), "dim", "integer >= 1", "0"),
     "negative dim": (lambda: TwoLayerReLU.initialise(-4, 8, 0.3, 0), "dim", "integer >= 1", "-4"),
     "float dim": (lambda: TwoLayerReLU.initialise(4.0, 8, 0.3, 0), "dim", "integer", "4.0"),
+    "seed far beyond 32 bits": (
+        lambda: TwoLayerReLU.initialise(4, 8, 0.3, 10**12),
+        "seed",
+        "0 to 2**32 - 1",
+        "1000000000000",
+    ),
     "scale 0": (lambda: TwoLayerReLU.initialise(4, 8, 0.0, 0), "scale", "> 0", "0.0"),
     "negative scale": (lambda: TwoLayerReLU.initialise(4, 8, -1.0, 0), "scale", "0", "-1.0"),
     "NaN scale": (lambda: TwoLayerReLU.initialise(4, 8, nan, 0), "scale", "finite", "nan"),

@@ -170,6 +170,14 @@ def test_the_module_is_left_as_it_was():
     assert torch.equal(K, empirical_ntk(model, X))  # nothing random, nothing learned
 
 
+def test_points_that_come_out_of_another_module_pass_no_gradient_on():
+    model, X = mlp(), unit_rows(3, 4)
+    before = empirical_ntk(model, X)
+    after = empirical_ntk(model, X.clone().requires_grad_())
+    assert not after.requires_grad
+    assert torch.equal(after, before)
+
+
 def peak(call) -> int:
     """Most bytes of tensors alive at once during a call, from the allocator's own events."""
     with torch.profiler.profile(profile_memory=True) as profile:

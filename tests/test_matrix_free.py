@@ -103,6 +103,14 @@ def test_what_is_not_reached_is_one_sentence():
         conjugate_gradients(system, B, low_rank, tolerance=1e-16)
 
 
+def test_four_tiles_have_to_fit_into_the_memory(monkeypatch):
+    tiles = 4 * 20**2 * 8  # of 20 rows, in double precision
+    monkeypatch.setattr("ntk_influence._check.free_memory", lambda device: tiles)
+    linear = {"kernel": lambda A, C=None: A @ (A if C is None else C).T}  # asks for no memory
+    KernelSystem(X, 0.1, chunks=20, **linear)
+    refused(lambda: KernelSystem(X, 0.1, chunks=21, **linear), "chunks", "a tile within", "GiB")
+
+
 @pytest.mark.usefixtures("without_annotations")
 def test_bad_input_is_refused():
     system, low_rank = KernelSystem(X, 0.1), low_rank_kernel(X, 5)

@@ -1,13 +1,25 @@
-"""What was tried, and what came out: run times, other versions, other machines, a card."""
+"""What was tried, and what came out: run times, versions, machines, a card, changed formulas."""
 
 import json
 
 from . import paths, times
 
+WAYS = ("a_test", "import", "time")  # how a change of the library is noticed
+
 
 def tables() -> list[str]:
     """The lines of the page, in Markdown."""
-    return [*_run_times(), "", *_versions(), "", *_portability(), "", *_graphics_card()]
+    return [
+        *_run_times(),
+        "",
+        *_versions(),
+        "",
+        *_portability(),
+        "",
+        *_graphics_card(),
+        "",
+        *_mutation(),
+    ]
 
 
 def _run_times() -> list[str]:
@@ -44,6 +56,35 @@ def _graphics_card() -> list[str]:
     lines.append(f"| tests that compare devices | {found['unit tests']} |")
     lines += [f"| {name} | {verdict} |" for name, verdict in found["verdicts"].items()]
     return lines
+
+
+def _mutation() -> list[str]:
+    """The score of the unit tests on changes that a tool makes at random."""
+    lines = ["## Mutation score", "", "| what | came out |", "|---|---|"]
+    if not (found := _recorded("mutation")):
+        return [*lines, "| `make mutation` | *not measured* |"]
+    results, given = found["results"], found["parameters"]
+    score, survivors, facts = results["killed"], results["survivors"], found["provenance"]
+    justified = sum(bool(row["reason"]) for row in survivors)
+    how = ", ".join(f"{results[f'by_{way}']} by {way.replace('_', ' ')}" for way in WAYS)
+    why = "justified in `tests/mutants/survivors.yml`"
+    lines += [
+        f"| tool | {given['tool']}, commit {facts['commit']}, {facts['date']} |",
+        f"| drawn, with seed {given['seed']} | {score['of']} of {results['positions']} changes |",
+        f"| noticed by the unit tests | {_share(score)}: {how} |",
+        "| spared | texts, annotations, what fails on any tensor; `scale`, which needs Dask |",
+        f"| not noticed | {len(survivors)}, of which {justified} {why} |",
+        "| noticed by the chapters alone | *not measured*: it takes minutes for each change |",
+    ]
+    lines += ["", "| module of which some were drawn | noticed | of |", "|---|---|---|"]
+    modules = results["modules"].items()
+    return [*lines, *(f"| `{name}` | {killed} | {drawn} |" for name, (killed, drawn) in modules)]
+
+
+def _share(share: dict) -> str:
+    percent = [f"{100 * value:.1f}" for value in (share["low"], share["high"])]
+    of = f"{share['count']} of {share['of']}"
+    return f"{of}, {share['count'] / share['of']:.1%} (95 % interval {' to '.join(percent)} %)"
 
 
 def _recorded(name: str) -> dict:
