@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 import torch
-from peers import LIBRARIES, Problem, Scores, half_square
+from libraries import LIBRARIES, Problem, Scores, half_square
 
 import ntk_influence as ni
 from livebook import records
