@@ -32,7 +32,7 @@ from torch import Tensor
 
 import ntk_influence as ni
 from livebook import records
-from ntk_influence.conventions import damping_of
+from ntk_influence.conventions import damping_of, to_ours
 
 TRUTHS = ["kernel-1", "kernel-0.01", "kernel-1-n2000"]
 SETTINGS = {"kernel-1-n2000": {"dataset": "mnist-7v9", "n_train": 2000, "n_test": 50, "ridge": 1.0}}
@@ -130,9 +130,10 @@ def off_refits(p: Problem, count: int = 3) -> float:
 def worth(scores: Tensor, truth: ni.truth.Truth, convention: str | None, options: dict) -> dict:
     """What scores are worth, and up to a common factor."""
     scores = torch.as_tensor(scores, dtype=torch.float64).detach()
-    given = {"library": convention} | ({"loss": options["loss"]} if "loss" in options else {})
-    found = ni.truth.score(scores, truth, **given)
-    ours = ni.truth._in_our_convention(scores, truth, convention, options.get("loss", 1.0))
+    ours = scores
+    if convention is not None:
+        ours = to_ours(scores, library=convention, n=len(truth.train), **options)
+    found = ni.truth.score(ours, truth)
     cosine = float((ours * truth.influence).sum() / ours.norm() / truth.influence.norm())
     error = max(0.0, 1 - cosine**2) ** 0.5
     return {key: found[key] for key in ASKED} | {"error_up_to_scale": error}
