@@ -173,11 +173,11 @@ def main() -> None:
     device = torch.device("cpu")
     known = (records.recorded("peers_on_truth") or {"results": {}})["results"]
     before, rows = known.get(given.library, {}), []
-    entry = {"version": version(given.library), "made_by": records.made_by(device)}
+    entry = before | {"version": version(given.library), "made_by": records.made_by(device)}
     for name in given.truths:
         points = problem(name)
         if given.library == "ntk_influence":
-            entry.setdefault("off_refits", before.get("off_refits", {}))
+            entry.setdefault("off_refits", {})
             entry["off_refits"][name] = off_refits(fitted(points))
         if len(points["y"]) <= 500:
             rows += rows_of(given.library, name, points)
