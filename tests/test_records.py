@@ -222,3 +222,32 @@ def test_the_commit_is_that_of_the_book_and_not_of_its_surroundings(tmp_path, mo
     assert commit() == "unknown"
     monkeypatch.setenv("BOOK_COMMIT", "told")
     assert commit() == "told"
+
+
+# Records of other libraries
+
+PEERS = records.recorded("peers_on_truth")["results"]
+
+
+@pytest.mark.parametrize("library", ["captum", "pyinfluence"])
+def test_an_entry_of_the_table_is_that_of_the_plainest_call(library):
+    """Two scripts that share nothing of signs, scales and ridges."""
+    hand = PEERS[library]["by_hand"]
+    asked = ("method", "truth")
+    same = [r for r in PEERS[library]["rows"] if all(r[key] == hand[key] for key in asked)]
+    assert [row["relative_error"] for row in same] == pytest.approx([hand["relative_error"]], 1e-6)
+    assert hand["version"] == PEERS[library]["version"]
+
+
+@pytest.mark.parametrize("library", PEERS)
+def test_a_row_says_what_its_scores_cost_or_why_there_are_none(library):
+    for row in PEERS[library]["rows"]:
+        assert row["truth"]
+        assert row["n"] > 0
+        if "unfinished" in row:
+            assert row["unfinished"]
+            continue
+        assert row["ratio"] == pytest.approx(row["seconds"] / row["closed_form_seconds"], 1e-9)
+        assert min(row["seconds"], row["closed_form_seconds"]) > 0
+        assert row["peak_mib"] >= 0
+        assert row["error_up_to_scale"] <= row["relative_error"] + 1e-6
