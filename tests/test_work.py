@@ -26,7 +26,7 @@ positive = A @ A.T + torch.eye(n).double()
     ],
 )
 def test_operations_of_products_and_factorisations(action, expected):
-    assert work.operations(action) == pytest.approx(expected, rel=1e-12)
+    assert work.counted(action).operations == pytest.approx(expected, rel=1e-12)
 
 
 def freed():
@@ -50,7 +50,11 @@ def freed():
     ],
 )
 def test_numbers_held_at_once(action, matrices):
-    assert round(work.numbers_held(action) / n**2, 2) == matrices
+    assert round(work.counted(action).held / n**2, 2) == matrices
+
+
+def test_what_a_call_returns_is_kept():
+    assert torch.equal(work.counted(lambda: A @ A).result, A @ A)
 
 
 def test_calls_are_made_in_turn_and_their_first_round_is_not_counted():

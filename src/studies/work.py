@@ -5,6 +5,7 @@ import time
 import weakref
 from collections.abc import Callable
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -14,25 +15,25 @@ from torch.utils.flop_counter import FlopCounterMode
 aten = torch.ops.aten
 
 
-def operations(action: Callable) -> float:
-    """Floating-point operations of a call, a product and a sum being two.
+class Counted(NamedTuple):
+    """What a call returns, its operations, and the most float64 numbers that it held at once."""
 
-    Products of matrices and their factorisations are counted, nothing that works entry by entry.
-    Factorisations count as in Golub and Van Loan, with their vectors.
+    result: object
+    operations: float
+    held: float
+
+
+def counted(action: Callable) -> Counted:
+    """Operations and memory of a call, the same on every machine.
+
+    A product and a sum are two operations. Products of matrices and their factorisations are
+    counted, nothing that works entry by entry; factorisations as in Golub and Van Loan, with their
+    vectors. Numbers are those of tensors beside the arguments; work space inside a factorisation is
+    not seen.
     """
-    with FlopCounterMode(display=False, custom_mapping=FACTORISATIONS) as counter:
-        action()
-    return float(counter.get_total_flops())
-
-
-def numbers_held(action: Callable) -> float:
-    """The largest number of float64 entries that a call holds at once, beside its arguments.
-
-    Work space inside a factorisation is not seen.
-    """
-    with _Held() as held:
-        action()
-    return held.peak / 8
+    with FlopCounterMode(display=False, custom_mapping=FACTORISATIONS) as counter, _Held() as held:
+        result = action()
+    return Counted(result, float(counter.get_total_flops()), held.peak / 8)
 
 
 def side_by_side(actions: dict[str, Callable], repeats: int) -> dict[str, float]:
