@@ -94,6 +94,18 @@ def test_trak_scores_the_output_and_its_ranking_is_kept():
     assert_close(found, 7 * LINEAR.ihvp, **ROUNDING)
 
 
+def test_the_damping_of_trak_stands_beside_projected_features():
+    """Without a projection features are gradients over the root of their number, k / p = 1 / p."""
+    residual = LINEAR.Z_test @ LINEAR.weights - LINEAR.y_test
+    Phi, Phi_test = LINEAR.Z / DIM**0.5, LINEAR.Z_test / DIM**0.5
+    damping = damping_of("TRAK", RIDGE, N, share=1 / DIM)
+    inverse = torch.linalg.inv(Phi.T @ Phi + damping * torch.eye(DIM, dtype=torch.float64))
+    scores = Phi @ inverse @ Phi_test.T * (LINEAR.Z @ LINEAR.weights - LINEAR.y)[:, None]
+    found = to_ours(scores, library="TRAK", n=N, residual=residual)
+    assert_close(found, LINEAR.ihvp, **ROUNDING)
+    assert ridge_of("TRAK", damping, N, share=1 / DIM) == pytest.approx(RIDGE, rel=1e-14)
+
+
 def test_tracin_keeps_its_sign_and_its_ranking():
     g = LINEAR.gradients(LINEAR.Z, LINEAR.y, 1.0)
     scores = 0.1 * LINEAR.gradients(LINEAR.Z_test, LINEAR.y_test, 1.0) @ g.T
@@ -219,7 +231,20 @@ BAD = {
         "shape (5,)",
         "(2,)",
     ),
-    "a damping of TRAK": (lambda: ridge_of("TRAK", 1.0, N), "library", "damping is a", "TRAK"),
+    "no share of TRAK": (lambda: ridge_of("TRAK", 1.0, N), "share", "k / p of TRAK", "None"),
+    "a share too many": (
+        lambda: damping_of("pydvl", 1.0, N, share=0.5),
+        "share",
+        "None, as nothing is projected by pyDVL",
+        "0.5",
+    ),
+    "a share of zero": (lambda: ridge_of("trak", 1.0, N, share=0.0), "share", "> 0", "0.0"),
+    "a loss of TRAK": (
+        lambda: ridge_of("TRAK", 1.0, N, loss=2.0, share=0.5),
+        "loss",
+        "1, as TRAK fixes it",
+        "2.0",
+    ),
     "a ridge of TracIn": (
         lambda: damping_of("Captum TracInCP", 1.0, N),
         "library",
@@ -231,7 +256,7 @@ BAD = {
     "a loss of sklearn": (
         lambda: ridge_of("scikit-learn", 1.0, N, loss=2.0),
         "loss",
-        "1, since scikit-learn",
+        "1, as scikit-learn fixes it",
         "2.0",
     ),
     "scores of sklearn": (

@@ -222,3 +222,18 @@ def test_the_commit_is_that_of_the_book_and_not_of_its_surroundings(tmp_path, mo
     assert commit() == "unknown"
     monkeypatch.setenv("BOOK_COMMIT", "told")
     assert commit() == "told"
+
+
+# Records of other libraries
+
+PEERS = records.recorded("peers_on_truth")["results"]
+
+
+@pytest.mark.parametrize("library", ["captum", "pyinfluence"])
+def test_an_entry_of_the_table_is_that_of_the_plainest_call(library):
+    """Two scripts that share nothing of signs, scales and ridges."""
+    hand = PEERS[library]["by_hand"]
+    asked = ("method", "truth")
+    same = [r for r in PEERS[library]["rows"] if all(r[key] == hand[key] for key in asked)]
+    assert [row["relative_error"] for row in same] == pytest.approx([hand["relative_error"]], 1e-6)
+    assert hand["version"] == PEERS[library]["version"]

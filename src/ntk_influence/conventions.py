@@ -27,6 +27,8 @@ class Convention:
         is none that corresponds to a ridge.
     exact : scores have a scale, given the matching ridge; else only their ranking means something.
     of_output : scores are changes of the output, not of the loss.
+    projected : the damping stands beside inner products of projected gradients of the output, which
+        are a share of those of gradients.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Convention:
     averaged: bool | None = True
     exact: bool = True
     of_output: bool = False
+    projected: bool = False
 
 
 LIBRARIES = (
@@ -43,7 +46,9 @@ LIBRARIES = (
     Convention("Captum TracInCP", averaged=None, exact=False),
     Convention("kronfluence", divided=True),
     Convention("dattri", train_first=True, divided=True),
-    Convention("TRAK", train_first=True, averaged=None, exact=False, of_output=True),
+    Convention(
+        "TRAK", train_first=True, averaged=False, exact=False, of_output=True, projected=True
+    ),
     Convention("pyinfluence"),
 )
 # Penalties on the weights, in a loss that is minimised.
@@ -72,7 +77,8 @@ def to_ours(
     scores : as the library returns them.
     library : one of pyDVL, Captum (Arnoldi or naive), Captum TracInCP, kronfluence, dattri, TRAK
         and pyinfluence, in upper or lower case. Of TracInCP and TRAK only the sign and the ranking
-        of the training points of one test point mean something.
+        of the training points of one test point mean something; TRAK without projection is
+        $I_{hvp}$ up to one unknown factor.
     n : number of training points.
     loss : s, what the loss of one point is, of half the square of its residual: 1 for half the
         square, 2 for ``mse_loss`` with one output. In Captum losses are summed over a batch, in
@@ -111,11 +117,14 @@ def to_ours(
     return ours / (loss * (n if known.divided else 1)) if known.exact else ours.clone()
 
 
-def ridge_of(library: str, damping: float, n: int, *, loss: float = 1.0) -> float:
+def ridge_of(
+    library: str, damping: float, n: int, *, loss: float = 1.0, share: float | None = None
+) -> float:
     r"""The ridge $\lambda$ of a sum of halved squares that a damping or a penalty stands for.
 
-    $\lambda = n\,\delta / s$ beside a mean of losses, $\delta / s$ beside a sum. A penalty that is
-    part of the loss adds to that of the damping.
+    $\lambda = n\,\delta / s$ beside a mean of losses, $\delta / s$ beside a sum, and $\delta$ over
+    a share beside projected gradients. A penalty that is part of the loss adds to that of the
+    damping.
 
     Parameters
     ----------
@@ -124,26 +133,32 @@ def ridge_of(library: str, damping: float, n: int, *, loss: float = 1.0) -> floa
         an optimiser beside a mean of losses. Of pyinfluence the damping of a linear model, which
         adds to ``alpha``.
     damping : $\delta \ge 0$, under its name in the library: ``regularization`` of pyDVL and dattri,
-        ``hessian_reg`` of Captum, ``damping_factor`` of kronfluence, ``damping`` of pyinfluence.
+        ``hessian_reg`` of Captum, ``damping_factor`` of kronfluence, ``damping`` of pyinfluence,
+        ``lambda_reg`` of TRAK.
     n : number of training points.
-    loss : as in `to_ours`; of scikit-learn always 1.
+    loss : as in `to_ours`; always 1 of scikit-learn, and of TRAK, whose matrix holds no losses.
+    share : of TRAK alone, the size of its inner products over those of gradients: $k / p$ for a
+        sketch of k dimensions of p weights, $1 / p$ with its ``NoOpProjector``.
 
     Raises
     ------
     ValueError
-        A library that is not known or has no damping that is a ridge; a negative damping.
+        A library that is not known or has no damping that is a ridge; a negative damping; a share
+        that is not positive, is missing, or is given where it has no place.
 
     Source: as `to_ours`.
     """
-    return _check.nonnegative("damping", damping) * _ridge_per_damping(library, n, loss)
+    return _check.nonnegative("damping", damping) * _ridge_per_damping(library, n, loss, share)
 
 
-def damping_of(library: str, ridge: float, n: int, *, loss: float = 1.0) -> float:
+def damping_of(
+    library: str, ridge: float, n: int, *, loss: float = 1.0, share: float | None = None
+) -> float:
     r"""What to give to a library so that it uses this ridge: the inverse of `ridge_of`.
 
     Parameters
     ----------
-    library, n, loss : as in `ridge_of`.
+    library, n, loss, share : as in `ridge_of`.
     ridge : $\lambda \ge 0$ of a sum of halved squares.
 
     Raises
@@ -153,7 +168,7 @@ def damping_of(library: str, ridge: float, n: int, *, loss: float = 1.0) -> floa
 
     Source: as `to_ours`.
     """
-    return _check.nonnegative("ridge", ridge) / _ridge_per_damping(library, n, loss)
+    return _check.nonnegative("ridge", ridge) / _ridge_per_damping(library, n, loss, share)
 
 
 def slope(leverage: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
@@ -181,15 +196,20 @@ def slope(leverage: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     return 1 / (1 - h)
 
 
-def _ridge_per_damping(library: str, n: int, loss: float) -> float:
-    """Ridge over damping: n or one, over the scale of the loss."""
+def _ridge_per_damping(library: str, n: int, loss: float, share: float | None) -> float:
+    """Ridge over damping: n or one, over the scale of the loss or the share."""
     known, n = _known(library, LIBRARIES + PENALTIES), _check.integer("n", n)
     loss = _check.positive("loss", loss)
     dampings = ", ".join(c.name for c in LIBRARIES + PENALTIES if c.averaged is not None)
     there = known.averaged is not None
     _check.require(there, "library", f"one whose damping is a ridge ({dampings})", known.name)
-    fixed = known.name != "scikit-learn" or loss == 1
-    _check.require(fixed, "loss", "1, since scikit-learn fixes its loss", loss)
+    fixed = known.name == "scikit-learn" or known.projected
+    _check.require(not fixed or loss == 1, "loss", f"1, as {known.name} fixes it", loss)
+    place = "k / p of" if known.projected else "None, as nothing is projected by"
+    right = (share is not None) == known.projected
+    _check.require(right, "share", f"{place} {known.name}", _check._shown(share))
+    if known.projected:
+        return 1 / _check.positive("share", share)
     return (n if known.averaged else 1) / loss
 
 
