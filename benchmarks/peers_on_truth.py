@@ -108,9 +108,10 @@ def truth_of(name: str, p: Problem) -> ni.truth.Truth:
     """A public truth, or the exact influence of the model."""
     if name in ni.truth.NAMES:
         return ni.truth.load(name)
-    f, all_points = p.model.predict(p.k_test), torch.arange(p.n)
+    exact, all_points = ni.loo_influence(p.model, p.k_test, p.y_test), torch.arange(p.n)
+    f = p.model.predict(p.k_test)
     return ni.truth.Truth(
-        name, closed_form(p), f, ni.leave_one_out(p.model, p.k_test) - f, p.y_test, all_points,
+        name, exact, f, ni.leave_one_out(p.model, p.k_test) - f, p.y_test, all_points,
         torch.arange(len(f)), all_points, torch.zeros(p.n).double(), None, {}, {}, "", 0,
     )  # fmt: skip
 
@@ -134,6 +135,7 @@ def worth(scores: Tensor, truth: ni.truth.Truth, convention: str | None, options
     if convention is not None:
         ours = to_ours(scores, library=convention, n=len(truth.train), **options)
     found = ni.truth.score(ours, truth)
+    ours = ours[truth.rows] if len(ours) == len(truth.train) else ours
     cosine = float((ours * truth.influence).sum() / ours.norm() / truth.influence.norm())
     error = max(0.0, 1 - cosine**2) ** 0.5
     return {key: found[key] for key in ASKED} | {"error_up_to_scale": error}
@@ -161,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library", choices=sorted(LIBRARIES))
     parser.add_argument("--truths", nargs="+", default=TRUTHS, choices=TRUTHS)
+    parser.add_argument("--most-seconds", type=float, default=300.0, help="of a large problem")
     parser.add_argument("--one", nargs=2, metavar=("FILE", "INDEX"), help="a method alone")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -186,9 +189,9 @@ def main() -> None:
             torch.save(points, file.name)
             points = None
             command = (__file__, given.library, "--truths", name, "--one", file.name)
-            rows += costs.watched_rows(*command)
+            rows += costs.watched_rows(given.most_seconds, *command)
     rows += [row for row in before.get("rows", []) if row["truth"] not in given.truths]
-    entry["rows"] = sorted(rows, key=lambda row: TRUTHS.index(row["truth"]))
+    entry["rows"] = sorted(rows, key=lambda row: [*TRUTHS, row["truth"]].index(row["truth"]))
     results = dict(sorted((known | {given.library: entry}).items()))
     records.record("data/recorded", "peers_on_truth", results, device, truths=TRUTHS)
 
