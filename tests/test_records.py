@@ -237,3 +237,17 @@ def test_an_entry_of_the_table_is_that_of_the_plainest_call(library):
     same = [r for r in PEERS[library]["rows"] if all(r[key] == hand[key] for key in asked)]
     assert [row["relative_error"] for row in same] == pytest.approx([hand["relative_error"]], 1e-6)
     assert hand["version"] == PEERS[library]["version"]
+
+
+@pytest.mark.parametrize("library", PEERS)
+def test_a_row_says_what_its_scores_cost_or_why_there_are_none(library):
+    for row in PEERS[library]["rows"]:
+        assert row["truth"]
+        assert row["n"] > 0
+        if "unfinished" in row:
+            assert row["unfinished"]
+            continue
+        assert row["ratio"] == pytest.approx(row["seconds"] / row["closed_form_seconds"], 1e-9)
+        assert min(row["seconds"], row["closed_form_seconds"]) > 0
+        assert row["peak_mib"] >= 0
+        assert row["error_up_to_scale"] <= row["relative_error"] + 1e-6
