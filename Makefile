@@ -76,7 +76,7 @@ PROFILE ?= profiles/paper.yaml
 paper: $(READY) ## full-size runs (profiles/paper.yaml), into data/recorded
 	@$(BIN)/python -m livebook.run --profile $(PROFILE) --to _build/paper --timeout 86400
 
-truths: $(READY) ## the public truth sets anew, into the package; resumable
+truths: $(READY) ## the public truth sets anew, into the package, those of 5,000 points into _build/truths; resumable
 	@$(BIN)/python benchmarks/truths.py
 
 gpu: $(READY) ## what needs a graphics card, in 9 minutes (MINUTES=9), into _build/gpu; resumable

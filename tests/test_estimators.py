@@ -129,6 +129,13 @@ def test_the_layer_has_the_gradients_of_automatic_differentiation():
     assert_close(torch.einsum("im,id->imd", B, inputs), expected, atol=1e-14, rtol=0)
 
 
+def test_the_largest_curvature_is_that_of_the_problem_at_hand():
+    problem = toy()
+    for changed in (problem, problem.damped(0.5)):
+        expected = torch.linalg.eigvalsh(hessian(changed))[-1]
+        assert_close(estimators.largest_curvature(changed), float(expected), atol=1e-12, rtol=0)
+
+
 # What is left out before the limit
 
 

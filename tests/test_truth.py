@@ -166,6 +166,36 @@ def test_a_set_that_was_changed_is_refused_in_one_sentence(change, monkeypatch, 
         assert truth.load("kernel-0.1").hash == known("kernel-0.1").hash
 
 
+def written(folder, name):
+    """A set of the same kind as a large one, with the numbers of a small one."""
+    arrays = dict(np.load(truth.FOLDER / "kernel-1.npz"))
+    facts = {"version": 1, "settings": {"ridge": 1.0}, "provenance": {}}
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
+    sealed = {name: facts | {"hash": truth.seal(arrays, facts)}}
+    (folder / "truths.json").write_text(json.dumps(sealed))
+
+
+@pytest.mark.parametrize("name", truth.LARGE)
+def test_a_large_set_comes_from_its_folder_and_says_what_is_missing(name, tmp_path):
+    for root in (None, tmp_path, str(tmp_path)):
+        expected = f"a folder with {name}.npz (`make truths` writes it to _build/truths)"
+        refused(lambda root=root: truth.load(name, root=root), "root", expected, str(root))
+    written(tmp_path, name)
+    found = truth.load(name, root=str(tmp_path))
+    assert found.name == name
+    assert torch.equal(found.influence, known("kernel-1").influence)
+    arrays = dict(np.load(tmp_path / f"{name}.npz"))
+    arrays["predictions"][2] += 1e-9
+    np.savez_compressed(tmp_path / f"{name}.npz", **arrays)
+    with pytest.raises(ValueError, match=r"SHA-256 .*run make truths anew\), got"):
+        truth.load(name, root=tmp_path)
+
+
+def test_the_folder_of_large_sets_does_not_stand_in_for_the_package(tmp_path):
+    written(tmp_path, "kernel-10")
+    assert truth.load("kernel-10", root=tmp_path).hash == known("kernel-10").hash
+
+
 # What a score is
 
 

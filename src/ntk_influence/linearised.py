@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -95,6 +96,11 @@ class Linearised:
         layer = (out[:n], X, out[n:], X_test)
         return Linearised(J[:n], residual[:n], ridge, J[n:], residual[n:], layer)
 
+    @cached_property
+    def curvature(self) -> float:
+        """The largest eigenvalue of the Hessian, from a decomposition that is done once."""
+        return float(torch.linalg.matrix_norm(self.J, 2)) ** 2 + self.ridge
+
     @property
     def k_test(self) -> Float[Tensor, "n_test n"]:
         """The kernel between test points (rows) and training points."""
@@ -173,8 +179,8 @@ def descend(start: Linearised, *, step: float, counts: Sequence[int]) -> list[Li
 
 
 def largest_curvature(problem: Linearised) -> float:
-    """The largest eigenvalue of the Hessian."""
-    return float(torch.linalg.matrix_norm(problem.J, 2)) ** 2 + problem.ridge
+    """The largest eigenvalue of the Hessian; a problem keeps it."""
+    return problem.curvature
 
 
 def _of_all_points(K: Tensor, labels: Tensor, ridge: float) -> tuple[Tensor, Tensor, float]:

@@ -1,7 +1,7 @@
 """A public truth: influence that is known, and what the scores of anybody are worth beside it.
 
-The sets come with the package. No pickle is loaded, and a set that is not the published one is
-refused.
+The sets of `NAMES` come with the package; those of `LARGE` are computed by ``make truths``. No
+pickle is loaded, and a set that is not what was sealed is refused.
 """
 
 import hashlib
@@ -20,9 +20,10 @@ from . import _check
 from ._prepared import decode, fingerprint
 from .conventions import LIBRARIES, _known, to_ours
 
-__all__ = ["NAMES", "Truth", "load", "score"]
+__all__ = ["LARGE", "NAMES", "Truth", "load", "score"]
 
 NAMES = ("kernel-10", "kernel-1", "kernel-0.1", "kernel-0.01", "relu-1", "smoothed-1")
+LARGE = ("kernel-1-mnist-7v9", "kernel-1-cifar-car-plane")
 FOLDER = Path(__file__).with_name("truths")
 
 
@@ -72,21 +73,24 @@ class Truth:
         return (self.left_out[:, None] == self.train).long().argmax(dim=1)
 
 
-def load(name: str) -> Truth:
+def load(name: str, *, root: str | Path | None = None) -> Truth:
     r"""A truth by its name.
 
     - ``kernel-10``, ``kernel-1``, ``kernel-0.1``, ``kernel-0.01``: kernel ridge regression with the
       infinite-width NTK at that ridge; exact, by equation (9)
     - ``relu-1``: a trained network of 1,000 units, by gradient descent
     - ``smoothed-1``: the same with a smoothed kink, by long implicit steps
+    - ``kernel-1-mnist-7v9``, ``kernel-1-cifar-car-plane``: kernel ridge regression at the paper's
+      size, 5,000 training and 1,000 test images, all points; not in the package
 
-    All have the same training and test points, those of
+    All others have the same training and test points, those of
     ``ni.datasets.load("mnist-5k-7v9", 200, 50)``. Kernel models leave out each of them, networks 40
     at random and the 40 others that are most influential in the kernel model, in this order.
 
     Parameters
     ----------
-    name : one of `NAMES`.
+    name : one of `NAMES` or `LARGE`.
+    root : folder of the sets of `LARGE`, which ``make truths`` writes to ``_build/truths``.
 
     Returns
     -------
@@ -96,12 +100,14 @@ def load(name: str) -> Truth:
     Raises
     ------
     ValueError
-        An unknown name; a file that is missing, damaged or not the published one.
+        An unknown name; a file that is missing, damaged or not what was sealed; a set of `LARGE`
+        without its folder.
 
     Source: Zhang and Zhang 2022, Eq. (7) and (9); the sets are ours.
     """
-    _check.require(name in NAMES, "name", f"one of {', '.join(NAMES)}", _check._shown(name))
-    arrays, facts = _published(name)
+    names = (*NAMES, *LARGE)
+    _check.require(name in names, "name", f"one of {', '.join(names)}", _check._shown(name))
+    arrays, facts = _published(name, FOLDER if name in NAMES else _folder(name, root))
     t = {key: torch.from_numpy(np.array(values)) for key, values in arrays.items()}
     influence = _influence(t["predictions"], t["changes"], t["y_test"])
     second, floor = None, torch.zeros_like(t["changes"][:, 0])
@@ -194,16 +200,25 @@ def score(
     return found | share | ceilings | {"relative_error_floor": error}
 
 
-def _published(name: str) -> tuple[dict[str, np.ndarray], dict]:
-    """The arrays and facts of a set, once they are known to be the published ones."""
-    path = FOLDER / f"{name}.npz"
+def _folder(name: str, root: object) -> Path:
+    """The folder of a set that does not come with the package."""
+    there = isinstance(root, str | Path) and (Path(root) / f"{name}.npz").is_file()
+    expected = f"a folder with {name}.npz (`make truths` writes it to _build/truths)"
+    _check.require(there, "root", expected, repr(root) if root is None else root)
+    return Path(root)
+
+
+def _published(name: str, folder: Path) -> tuple[dict[str, np.ndarray], dict]:
+    """The arrays and facts of a set, once they are known to be the sealed ones."""
+    path = folder / f"{name}.npz"
     try:
-        facts = json.loads((FOLDER / "truths.json").read_text(encoding="utf-8"))[name]
+        facts = json.loads((folder / "truths.json").read_text(encoding="utf-8"))[name]
         arrays, published = decode(path), facts["hash"]
         found = seal(arrays, {key: facts[key] for key in facts if key != "hash"})
     except Exception as problem:  # changed bytes can break a decoder in any way
         published, found = "in truths.json", f"files that do not open ({type(problem).__name__})"
-    expected = f"the set with SHA-256 {published} (install ntk-influence anew)"
+    remedy = "install ntk-influence anew" if name in NAMES else "run make truths anew"
+    expected = f"the set with SHA-256 {published} ({remedy})"
     _check.require(found == published, str(path), expected, found)
     return arrays, facts
 
