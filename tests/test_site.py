@@ -257,6 +257,7 @@ def test_the_number_that_a_reader_sees_is_that_of_the_file(visit, page):
 def test_a_dark_page_is_printed_light_with_figures_on_white(visit, page):
     opened = visit(f"{page}.html", color_scheme="dark")
     opened.emulate_media(media="print", color_scheme="dark")
+    opened.wait_for_function("document.documentElement.dataset.theme === 'light'")
 
     def brightness(selector, what):
         get = f"e => getComputedStyle(e).{what}"

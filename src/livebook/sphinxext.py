@@ -13,7 +13,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
-from . import deviations, live, reproduction, sizes, status, times, truths
+from . import deviations, live, mend, reproduction, sizes, status, times, truths
 from .ledger import KINDS, WORDS, Verdict, claims, published
 
 MATHJAX = Path("output", "chtml", "fonts", "woff-v2")
@@ -208,8 +208,9 @@ def _copy_static(app: Sphinx, error: Exception | None) -> None:
     target = Path(app.outdir, "_static", "mathjax")
     shutil.copytree(source / MATHJAX, target / MATHJAX, dirs_exist_ok=True)
     shutil.copy(source / "tex-chtml.js", target)
-    for name in ("book.css", "book.js"):
+    for name in ("book.css", "book.js", "preview.js"):
         shutil.copy(STATIC / name, Path(app.outdir, "_static"))
+    mend.mend(Path(app.outdir))
 
 
 def _mend_page(app: Sphinx, page: str, template: str, context: dict, tree: object) -> None:
@@ -241,9 +242,10 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("live-mathematics", LiveMathematics)
     app.add_css_file("book.css")
     app.add_js_file("book.js")
+    app.add_js_file("preview.js")
     app.connect("autodoc-process-docstring", _formulas)
     app.connect("builder-inited", _number_by_file, priority=900)
     app.connect("config-inited", _use_local_mathjax, priority=900)
     app.connect("html-page-context", _mend_page, priority=900)
-    app.connect("build-finished", _copy_static)
+    app.connect("build-finished", _copy_static, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

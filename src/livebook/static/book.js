@@ -59,6 +59,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const state = document.documentElement.dataset.code === "shown" ? "folded" : "shown";
     localStorage.setItem("code", state);
     put(state);
+    window.dispatchEvent(new Event("resize")); // the theme looks again which code scrolls
   });
   bar.prepend(button);
 });
@@ -84,3 +85,26 @@ window.addEventListener("load", async () => {
   window.addEventListener("resize", look);
   document.documentElement.dataset.formulas = "placed";
 });
+
+// A table that scrolls sideways can be scrolled by keys, as the theme sees to for code.
+for (const when of ["load", "resize"]) {
+  window.addEventListener(when, () => {
+    for (const table of document.querySelectorAll("article table")) {
+      if (table.scrollWidth > table.clientWidth + 1) table.tabIndex = 0;
+    }
+  });
+}
+
+// Paper is white: a dark page is printed as a light one.
+{
+  const root = document.documentElement;
+  let before = null;
+  const print = (now) => {
+    if (now) before ??= root.dataset.theme;
+    if (before) root.dataset.theme = now ? "light" : before;
+    if (!now) before = null;
+  };
+  matchMedia("print").addEventListener("change", (event) => print(event.matches));
+  window.addEventListener("beforeprint", () => print(true));
+  window.addEventListener("afterprint", () => print(false));
+}

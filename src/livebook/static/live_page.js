@@ -129,7 +129,7 @@
       image(node, i);
       const lines = [value, named(data.labels[i]) + (state.flipped.has(i) ? " ↔" : "")];
       if (!gone) lines.push(`h ${leverage}`);
-      for (const line of lines) make("span", node, {}, line);
+      for (const line of lines) make("span", node, {}, line).after(" ");
       node.setAttribute("aria-label", `${lines.join(" ")}, training image ${i}${marks(i)}`);
       mark(node, i);
       node.addEventListener("click", () => toggle(i));
