@@ -14,6 +14,7 @@ from problems import refused
 from torch.testing import assert_close
 
 import ntk_influence as ni
+from livebook.paths import ROOT
 from ntk_influence import conventions, truth
 
 EXACT = [name for name in truth.NAMES if name.startswith("kernel")]
@@ -315,6 +316,21 @@ def test_two_correlations_are_those_of_dattri():
     found = truth.score(t.influence + t.influence.std() * waves / 2, t)
     assert found["lds"] == pytest.approx(0.48709730743268587, rel=1e-9)
     assert found["loo_corr"] == pytest.approx(0.6608090870738116, rel=1e-9)
+
+
+def test_the_linear_datamodelling_score_is_that_of_quanda():
+    """Recorded in an environment with quanda, which computes in single precision."""
+    record = json.loads((ROOT / "data" / "recorded" / "quanda.json").read_text())
+    for row in record["results"]["rows"]:
+        t = known(row["truth"])
+        s = t.settings
+        data = ni.datasets.load(s["dataset"], s["n_train"], s["n_test"])
+        K = ni.relu_ntk(torch.cat([data.X, data.X_test]))
+        problem = ni.estimators.Linearised.of_kernel(K, data.y, s["ridge"], data.y_test)
+        if row["method"] == "exact IHVP":
+            ours = truth.score(ni.estimators.ihvp(problem), t)["lds"]
+            assert row["ours"] == pytest.approx(ours, abs=1e-6)
+        assert row["quanda"] == pytest.approx(row["ours"], abs=1e-5)
 
 
 def test_lds_is_that_of_sums_over_the_points_that_stay():
