@@ -212,7 +212,7 @@ def test_a_worker_with_too_little_memory_is_told_which_chunks_would_fit(client):
 
 
 @pytest.mark.parametrize("where", ["threads", "synchronous", "client"])
-def test_progress_ends_with_all_tiles(where, request, capsys):
+def test_progress_ends_with_all_tiles(dask, where, request, capsys):
     case, where = make_case(n=45), request.getfixturevalue("client") if where == "client" else where
     fit = partial(scale.fit_kernel_ridge, case.X, case.y, 0.1, chunks=11, scheduler=where)
     quiet = fit()
