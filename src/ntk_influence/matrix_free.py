@@ -159,19 +159,18 @@ def conjugate_gradients(
     tolerance, limit = _check.positive("tolerance", tolerance), _check.integer("products", products)
     size = torch.linalg.vector_norm(B, dim=0)
     x, r, used = torch.zeros_like(B), B, 0
-    bar = tqdm(desc="products with the kernel", disable=not progress)
-    while bool((torch.linalg.vector_norm(r, dim=0) > tolerance * size).any()):
-        if used + 2 > limit:
-            reached = float((torch.linalg.vector_norm(r, dim=0) / size).nan_to_num().max())
-            raise RuntimeError(
-                f"tolerance: expected residuals of {tolerance:.1e} within {limit} products, got "
-                f"{reached:.1e}; try a larger rank, ridge or tolerance"
-            )
-        step, more = _descend(system, low_rank, r, tolerance * size, limit - used - 1, bar)
-        x, used = x + step, used + more + 1
-        r = B - system.product(x)
-        bar.update()
-    bar.close()
+    with tqdm(desc="products with the kernel", disable=not progress) as bar:
+        while bool((torch.linalg.vector_norm(r, dim=0) > tolerance * size).any()):
+            if used + 2 > limit:
+                reached = float((torch.linalg.vector_norm(r, dim=0) / size).nan_to_num().max())
+                raise RuntimeError(
+                    f"tolerance: expected residuals of {tolerance:.1e} within {limit} products, "
+                    f"got {reached:.1e}; try a larger rank, ridge or tolerance"
+                )
+            step, more = _descend(system, low_rank, r, tolerance * size, limit - used - 1, bar)
+            x, used = x + step, used + more + 1
+            r = B - system.product(x)
+            bar.update()
     scale = float(system.diagonal.sum()) + system.ridge
     rounding = 8 * torch.finfo(B.dtype).eps * (scale * torch.linalg.vector_norm(x, dim=0) + size)
     return Solution(x, r, rounding, used)
