@@ -141,6 +141,14 @@ class Reader:
             self.check_list(kind, sign * influence, kept, leverage)
         self.check_shared(influence)
 
+    def check_while(self, kernel):
+        """All numbers, unless the page goes over to another kernel while they are read."""
+        try:
+            self.check()
+        except AssertionError:
+            if self.root.get_attribute("data-kernel") == kernel:
+                raise
+
     def check_shared(self, influence):
         """How many of both lists are in those of the other kernel, once it is there."""
         said = self.root.locator(".lv-shared")
@@ -208,8 +216,7 @@ def test_the_same_holds_for_the_convolutional_kernel(visit, seed):
     reader.root.locator(".lv-kernel").focus()
     page.keyboard.press("ArrowDown")  # computed while the page goes on
     reader.drag("ridge", 30)
-    if reader.root.get_attribute("data-kernel") == "two-layer":
-        reader.check()
+    reader.check_while("two-layer")
     reader.choose("convolutional")
     reader.walk(10)
     reader.drag("time", 9)
