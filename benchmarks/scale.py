@@ -103,7 +103,7 @@ def tiles(sizes: list[int], chunks: int) -> dict:
     for n in sizes:
         data = ni.datasets.mixture(n, 1, dim=100)
         local = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
-        with LocalCluster(memory_limit="4GiB", **local) as cluster, Client(cluster) as client:
+        with LocalCluster(memory_limit="8GiB", **local) as cluster, Client(cluster) as client:
             client.register_plugin(counter())
             ni.scale.fit_kernel_ridge(data.X[:64], data.y[:64], 1.0, chunks=32)  # loads libraries
             before = list(client.run(state).values())
@@ -244,7 +244,7 @@ def main() -> None:
         settings = {key: vars(asked)[key] for key in ("n", "n_test", "ridge", "rank", "tolerance")}
         keep(path, ["digits"], settings, digits, *size)
     elif asked.part == "tiles":
-        settings = {"sizes": asked.sizes or [2000, 3000, 4000, 6000, 8000], "chunks": asked.chunks}
+        settings = {"sizes": asked.sizes or [2000, 3000, 4000, 6000, 8000, 12_000, 20_000, 30_000], "chunks": asked.chunks}
         keep(path, ["tiles"], settings, tiles, *settings.values())
     else:
         for n in asked.sizes or [5000, 10_000, 20_000, 30_000]:

@@ -1,5 +1,6 @@
 """A report is what refits say, its probabilities are calibrated, and a group is what is removed."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -192,6 +193,15 @@ def test_inputs_tell_copies_where_the_kernel_cannot():
     K, y = X[:, :1] @ X[:, :1].T, torch.ones(4).double()
     assert ni.trust_report(K, y, ridge=1.0).duplicate_of.tolist() == [1, 0, -1, 0]
     assert ni.trust_report(K, y, ridge=1.0, X=X).duplicate_of.tolist() == [3, -1, -1, 0]
+
+
+@pytest.mark.parametrize("levels", [1, 3])  # of one, no share of wrong labels is told from none
+def test_the_label_to_look_at_first_comes_first(levels):
+    missed = torch.tensor([0.5, -2.0, 1.0, 0.5, -0.1, 3.0])
+    wrong = torch.tensor([0.2, 0.0, 0.7, 0.2, 0.0, 0.2]) * (levels > 1)
+    report = replace(report_of(make_problem(n=6)), wrong_label=wrong, loo_residual=missed)
+    first = [5, 1, 2, 0, 3, 4] if levels == 1 else [2, 5, 0, 3, 1, 4]
+    assert report.suspicious.tolist() == first
 
 
 def test_a_table_has_a_row_of_plain_values_for_each_point():

@@ -65,6 +65,15 @@ class TrustReport:
     noise_rate: float
     verdict: tuple[str, ...]
 
+    @property
+    def suspicious(self) -> Int[Tensor, "n"]:
+        """All points, the label to look at first foremost: by ``wrong_label``, and where that is
+        the same (zero for all, if no share of wrong labels is told from none) by the size of
+        ``loo_residual``.
+        """
+        order = self.loo_residual.abs().argsort(descending=True, stable=True)
+        return order[self.wrong_label[order].argsort(descending=True, stable=True)]
+
     def rows(self) -> list[dict]:
         """One dictionary of plain numbers for each point, ``point`` first: a table to write."""
         whole = {"ridge", "ridges", "loo_errors", "noise_rate"}

@@ -58,7 +58,7 @@ def _most(prediction: Tensor, without: Tensor) -> tuple[Tensor, ...]:
 
 def suspects(report: ni.TrustReport, prepared: Prepared, count: int = 20) -> list[list[str]]:
     """The labels to look at first: place, label, what the others say, probability, verdict."""
-    order = report.wrong_label.argsort(descending=True, stable=True)[:count].tolist()
+    order = report.suspicious[:count].tolist()
     says = prepared.label_of(report.loo_prediction)
     return [
         [
