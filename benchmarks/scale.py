@@ -244,7 +244,8 @@ def main() -> None:
         settings = {key: vars(asked)[key] for key in ("n", "n_test", "ridge", "rank", "tolerance")}
         keep(path, ["digits"], settings, digits, *size)
     elif asked.part == "tiles":
-        settings = {"sizes": asked.sizes or [2000, 3000, 4000, 6000, 8000, 12_000, 20_000, 30_000], "chunks": asked.chunks}
+        sizes = [2000, 3000, 4000, 6000, 8000, 12_000, 20_000, 30_000]
+        settings = {"sizes": asked.sizes or sizes, "chunks": asked.chunks}
         keep(path, ["tiles"], settings, tiles, *settings.values())
     else:
         for n in asked.sizes or [5000, 10_000, 20_000, 30_000]:
