@@ -54,6 +54,12 @@ def test_a_file_of_the_reader_s_own_is_not_overwritten(book, tmp_path):
     assert (target / "chapters/01_one.ipynb").read_text() == "was here before"
 
 
+@pytest.mark.parametrize(("user", "more"), [(0, ["--allow-root"]), (1000, [])])
+def test_root_of_a_container_can_start_it_too(monkeypatch, tmp_path, user, more):
+    monkeypatch.setattr(lab.os, "geteuid", lambda: user)
+    assert lab.command(tmp_path)[3:] == [f"--ServerApp.root_dir={tmp_path}", *more]
+
+
 def test_running_a_chapter_with_another_parameter_changes_no_file_of_the_book(tmp_path):
     before = digests()
     lab.prepare(ROOT, tmp_path)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -42,8 +43,13 @@ def main() -> None:
     target = paths.BUILD / "lab"
     prepare(paths.ROOT, target)
     print(f"Your copies of the chapters: {target}; delete one to get it back as it was")
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={target}"]
-    raise SystemExit(subprocess.run(command, check=False).returncode)
+    raise SystemExit(subprocess.run(command(target), check=False).returncode)
+
+
+def command(target: Path) -> list[str]:
+    """JupyterLab on a folder; root, as in many containers, has to say that this is meant."""
+    root = ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
+    return [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={target}", *root]
 
 
 if __name__ == "__main__":
