@@ -36,14 +36,17 @@ def counted(action: Callable) -> Counted:
 
 
 def side_by_side(actions: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call: all in turn, and again, after one round that is not counted."""
+    """Processor seconds of each call: all in turn, and again, after one round that is not counted.
+
+    What else the machine does counts less than in time that passes.
+    """
     found = {name: [] for name in actions}
     for round_ in range(repeats + 1):
         for name, action in actions.items():
-            started = time.perf_counter()
+            started = time.process_time()
             action()
             if round_:
-                found[name].append(time.perf_counter() - started)
+                found[name].append(time.process_time() - started)
     return found
 
 
