@@ -36,5 +36,5 @@ def recorded_by(results: dict[str, dict]) -> dict[str, str]:
         for key in sorted(key for key in entry if key.startswith("made_by")):
             made, part = entry[key], key.removeprefix("made_by").replace("_", ", ")
             made = ", ".join((f"commit {made['commit']}", made["date"], made["device"]))
-            facts[f"recorded {name}{part}"] = made
+            facts[f"recorded {name}{part}, last run"] = made
     return facts
