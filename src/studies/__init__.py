@@ -1,6 +1,6 @@
 """What several chapters measure alike; the first that uses a function shows its source."""
 
-from .beside import digits, live_beside_recorded, numbers_beside, runs_of
+from .beside import digits, live_beside_recorded, numbers_beside, recorded_by, runs_of
 from .course import (
     TIMES,
     course_of,
@@ -109,6 +109,7 @@ __all__ = [
     "over_the_bounds",
     "per_test_point",
     "problem",
+    "recorded_by",
     "refit_without",
     "relative_error",
     "resampled_means",

@@ -27,3 +27,14 @@ def numbers_beside(live: dict[str, float], name: str) -> dict[str, list[float]]:
 def digits(value: float) -> str:
     """Three digits; errors of rounding as a bound."""
     return f"{value:.3f}" if value > 1e-6 else book.at_most(value)
+
+
+def recorded_by(results: dict[str, dict]) -> dict[str, str]:
+    """What made each recorded entry last, a row of the provenance: commit, date and device."""
+    facts = {}
+    for name, entry in results.items():
+        for key in sorted(key for key in entry if key.startswith("made_by")):
+            made, part = entry[key], key.removeprefix("made_by").replace("_", ", ")
+            made = ", ".join((f"commit {made['commit']}", made["date"], made["device"]))
+            facts[f"recorded {name}{part}, last run"] = made
+    return facts

@@ -1,6 +1,5 @@
 """What a call costs: operations of its matrix products and factorisations, and numbers held."""
 
-import statistics
 import time
 import weakref
 from collections.abc import Callable
@@ -36,16 +35,19 @@ def counted(action: Callable) -> Counted:
     return Counted(result, float(counter.get_total_flops()), held.peak / 8)
 
 
-def side_by_side(actions: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Median of the seconds of each call: all in turn, and again, after one that is not counted."""
+def side_by_side(actions: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
+    """Processor seconds of each call: all in turn, and again, after one round that is not counted.
+
+    What else the machine does counts less than in time that passes.
+    """
     found = {name: [] for name in actions}
     for round_ in range(repeats + 1):
         for name, action in actions.items():
-            started = time.perf_counter()
+            started = time.process_time()
             action()
             if round_:
-                found[name].append(time.perf_counter() - started)
-    return {name: statistics.median(seconds) for name, seconds in found.items()}
+                found[name].append(time.process_time() - started)
+    return found
 
 
 def of_qr(rows: int, columns: int) -> float:
