@@ -48,11 +48,16 @@ def address():
         yield cluster.scheduler_address
 
 
-@pytest.fixture(params=["processes", "cluster"])
-def elsewhere(request, monkeypatch):
-    """Two workers: processes, or those of a cluster."""
+@pytest.fixture
+def heavy():
+    """Worker processes take seconds to start."""
     if os.environ.get("NTK_INFLUENCE_COPY"):
         pytest.skip("mutants are tested lightly")
+
+
+@pytest.fixture(params=["processes", "cluster"])
+def elsewhere(request, monkeypatch, heavy):
+    """Two workers: processes, or those of a cluster."""
     if request.param == "processes":
         monkeypatch.setenv("BOOK_WORKERS", "2")
     else:
@@ -279,6 +284,7 @@ book.rows(busy, range(2))
 """
 
 
+@pytest.mark.usefixtures("heavy")
 def test_workers_end_with_the_process_that_asked_for_them(tmp_path):
     said = os.environ | {"BOOK_WORKERS": "2"}
     command = [sys.executable, "-c", BUSY.format(folder=str(tmp_path))]
