@@ -73,8 +73,9 @@ bench: $(READY) ## what the library costs, into data/recorded/bench*.json
 	@for part in bench finite_width dynamics training; do $(BIN)/python benchmarks/$$part.py || exit 1; done
 
 PROFILE ?= profiles/paper.yaml
-paper: $(READY) ## full-size runs (profiles/paper.yaml), into data/recorded
-	@$(BIN)/python -m livebook.run --profile $(PROFILE) --to _build/paper --timeout 86400
+paper: $(READY) ## full-size runs (profiles/paper.yaml), into data/recorded (WORKERS=2 or CLUSTER=tcp://host:8786)
+	@$(BIN)/python -m livebook.run --profile $(PROFILE) --to _build/paper --timeout 86400 \
+	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 truths: $(READY) ## the public truth sets anew, into the package, those of 5,000 points into _build/truths; resumable
 	@$(BIN)/python benchmarks/truths.py

@@ -95,11 +95,11 @@ def rows(parameters: dict, place: studies.Place, to: Path, known: list[dict]) ->
         n_left_out=parameters["n_left_out"],
         smoothing=0.3,
     )
-    how = {"n_twice": parameters["n_twice"], "n_shown": 25}
-    for row in studies.new_rows(base, parameters["settings"], place, list(known), **how):
-        known.append(row)
+    how, before = {"n_twice": parameters["n_twice"], "n_shown": 25}, list(known)
+    for new in studies.new_rows(base, parameters["settings"], place, before, **how):
+        known[:] = before + new
         book.record(to, CHAPTER, {"rows": known}, place.device, dtype=str(place.dtype))
-        print(row["dataset"], f"m = {row['width']:,}: done", flush=True)
+        print(f"{len(new)} new rows, width {new[-1]['width']:,}", flush=True)
 
 
 def main() -> None:

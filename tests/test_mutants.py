@@ -23,9 +23,10 @@ from typing import NamedTuple
 import pytest
 
 TESTS = Path(__file__).parent
-LIBRARY = TESTS.parent / "src" / "ntk_influence"
+SOURCES = TESTS.parent / "src"
 NOTICED = TESTS / "mutants" / "noticed.jsonl"
 MODULES = sorted(path.stem for path in (TESTS / "mutants").glob("*.txt"))
+PACKAGES = {"sweeps": "livebook"}  # of a module that is not the library's
 # The tests of a module are those of its name, and with these those of the modules it serves.
 TESTED_WITH = {
     "_check": ["bad_input", "numbers", "surroundings"],
@@ -113,10 +114,12 @@ def run_pytest(folder: str, files: list[str], cache: str) -> tuple[int, str]:
 
 def run_copy(folder: Path, files: list[str], mutant: Mutant | None) -> tuple[int, str]:
     """Exit code and output of the tests of a copy of the library, with one text replaced."""
-    copy = folder / "ntk_influence"
-    shutil.copytree(LIBRARY, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    ignored = shutil.ignore_patterns("__pycache__")
+    for package in ("ntk_influence", "livebook"):
+        shutil.copytree(SOURCES / package, folder / package, ignore=ignored)
     if mutant:
-        module = copy / f"{mutant.module}.py"
+        package = PACKAGES.get(mutant.module, "ntk_influence")
+        module = folder / package / f"{mutant.module}.py"
         source = module.read_text()
         found = source.count(mutant.old)
         assert found == 1, f"{mutant.name}: {mutant.old!r} occurs {found} times"

@@ -184,6 +184,33 @@ def test_a_signal_ends_everything_and_leaves_nothing(tmp_path, number, status, c
         assert left_over(tmp_path) == []
 
 
+def test_the_rows_of_a_chapter_are_shared_out_as_asked(tmp_path):
+    rows = """
+    import os
+    import livebook as book
+
+    def row(number):
+        return number, os.environ["OMP_NUM_THREADS"], os.getpid()
+
+    found = book.rows(row, range(3))
+    print([row[:2] for row in found], os.getpid() in {row[2] for row in found})
+    """
+    chapter(tmp_path / "chapters", "01_rows", rows)
+    free = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    for workers, here in ((1, True), (2, False)):
+        code, output = finished(tmp_path, "--workers", workers, env=free)
+        assert code == 0, output
+        (said,) = nbformat.read(tmp_path / "target" / "01_rows.ipynb", 4).cells[-1].outputs
+        assert said.text == f"[(0, '1'), (1, '1'), (2, '1')] {here}\n"
+
+
+def test_a_cluster_that_cannot_be_reached_is_refused_before_the_run(tmp_path, monkeypatch):
+    chapter(tmp_path / "chapters", "01_one")
+    sentence = refused(monkeypatch, tmp_path, "--cluster", "tcp://127.0.0.1:9")
+    assert sentence.startswith("cluster: expected ")
+    assert "\n" not in sentence
+
+
 # What it writes
 
 

@@ -10,6 +10,7 @@ _HOMES = {
     "page": ("contact_sheet", "glue", "pick_device", "provenance", "show", "table"),
     "records": ("Checkpoint", "made_by", "record", "recorded"),
     "reproduction": ("TRAINED_BY", "paper"),
+    "sweeps": ("rows", "sweep"),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)
 

@@ -81,12 +81,13 @@ def _stopped_at(result: Path) -> str:
     return str(max((number for number, start in enumerate(begun) if start), default="unknown"))
 
 
-def _work(source: Path, parameters: dict, timeout: int, folder: str, alone: bool) -> str:
-    """One chapter in its own process: on one thread unless alone, temporary files in the folder."""
+def _work(
+    source: Path, parameters: dict, timeout: int, folder: str, alone: bool, surroundings: dict
+) -> str:
+    """One chapter in its own process, with temporary files in the folder."""
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    if not alone:
-        os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.update(surroundings)
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what a stopped run did not await
     return execute(source, parameters, timeout, bar=alone)
@@ -96,10 +97,11 @@ def run(sources: dict[str, Path], profile: dict, options: argparse.Namespace) ->
     """Execute the chapters, the longest first, and write all notebooks once all succeeded."""
     took = times.read(_profile_name(options))
     order = sorted(sources, key=lambda name: -took.get(name, math.inf))
-    jobs = min(options.jobs, len(sources))
+    side_by_side = options.jobs or max(1, workers.usable_cores() // (options.workers or 1))
+    jobs = min(side_by_side, len(sources))
     texts, seconds = {}, {}
     with tempfile.TemporaryDirectory(dir=paths.BUILD, ignore_cleanup_errors=True) as folder:
-        rest = (options.timeout, folder, jobs == 1)
+        rest = (options.timeout, folder, jobs == 1, _surroundings(options, jobs == 1))
         tasks = {name: (sources[name], profile.get(name, {}), *rest) for name in order}
         for name, text, duration in workers.side_by_side(_work, tasks, jobs):
             if text is not None:
@@ -111,6 +113,16 @@ def run(sources: dict[str, Path], profile: dict, options: argparse.Namespace) ->
     results = [(target(options.to, sources[name]), texts[name]) for name in sources]
     kept = times.merged(_profile_name(options), seconds)
     paths.write_atomically(*results, (times.file(), kept))
+
+
+def _surroundings(options: argparse.Namespace, alone: bool) -> dict[str, str]:
+    """What a chapter's environment says: one thread unless alone, and who takes its rows."""
+    said = {} if alone else {"OMP_NUM_THREADS": "1"}
+    if options.workers or options.cluster:
+        said["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
+        said["BOOK_WORKERS"] = str(options.workers or 1)
+        said["BOOK_CLUSTER"] = options.cluster or ""
+    return said
 
 
 def _profile_name(options: argparse.Namespace) -> str:
@@ -134,6 +146,10 @@ def chosen(options: argparse.Namespace) -> tuple[dict[str, Path], dict]:
         notebooks.read_source(path)
     for folder in (options.to, paths.BUILD):
         paths.check_writable(folder)
+    if options.cluster:
+        from . import sweeps  # with torch, which takes a second
+
+        sweeps.reach(options.cluster).close()
     for name in wanted:
         if (path := target(options.to, wanted[name])).is_dir():
             raise ValueError(f"{path}: expected a file, got a folder")
@@ -181,8 +197,10 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True, help="folder for the notebooks")
     parser.add_argument("--profile", type=Path, help="YAML file: chapter -> parameters")
     parser.add_argument("--timeout", type=_positive, default=900, help="seconds for one cell")
-    cores = workers.usable_cores()
-    parser.add_argument("--jobs", type=_positive, default=cores, help="chapters side by side")
+    parser.add_argument("--jobs", type=_positive, help="chapters side by side; cores over workers")
+    rows = parser.add_mutually_exclusive_group()
+    rows.add_argument("--workers", type=_positive, help="processes for the rows of a chapter")
+    rows.add_argument("--cluster", help="address of a Dask scheduler, for these rows")
     options = parser.parse_args()
     try:
         with interruptible():

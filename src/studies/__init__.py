@@ -10,7 +10,15 @@ from .course import (
     runs_by_size,
     unridged,
 )
-from .floors import agreement_above, measure, new_rows, size_of, spread
+from .floors import (
+    agreement_above,
+    measure,
+    missing,
+    new_rows,
+    row_of,
+    size_of,
+    spread,
+)
 from .groups import in_groups, lead_of_ends, resampled_means
 from .images import (
     distance_to_class_mean,
@@ -102,6 +110,7 @@ __all__ = [
     "mean_and_error",
     "mean_and_range",
     "measure",
+    "missing",
     "new_rows",
     "numbers_beside",
     "odds_within",
@@ -116,6 +125,7 @@ __all__ = [
     "retrain",
     "retrain_finer_or_coarser",
     "root_mean_square",
+    "row_of",
     "runs_by_size",
     "runs_of",
     "size_of",

@@ -1,7 +1,8 @@
 """A row of the map of settings: agreement of predicted and retrained influence, above its floor."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -87,11 +88,21 @@ def measure(setting: Setting, place: Place, *, n_twice: int = 2, n_shown: int = 
     return row
 
 
+def missing(settings: Iterable[Setting], known: list[dict]) -> list[Setting]:
+    """The settings that no known row has; rows that say nothing of smoothing are ReLU's."""
+    rows = [{"smoothing": 0.0} | row for row in known]
+    return [s for s in settings if not any(vars(s).items() <= row.items() for row in rows)]
+
+
 def new_rows(
     base: Setting, settings: list[dict], place: Place, known: list[dict], **how: int
-) -> Iterator[dict]:
-    """Measure the settings that no known row has, and say what made each; older rows are ReLU's."""
-    for setting in crossed(base, settings):
-        if not any(vars(setting).items() <= ({"smoothing": 0.0} | row).items() for row in known):
-            made_by = book.made_by(place.device) | {"dtype": str(place.dtype)}
-            yield measure(setting, place, **how) | {"made_by": made_by}
+) -> Iterator[list[dict]]:
+    """Measure what is missing; after each, all new rows so far, in the order of the settings."""
+    measured = partial(row_of, place=place, **how)
+    yield from book.sweep(measured, missing(crossed(base, settings), known))
+
+
+def row_of(setting: Setting, *, place: Place, **how: int) -> dict:
+    """The row of a setting, and what made it."""
+    made_by = book.made_by(place.device) | {"dtype": str(place.dtype)}
+    return measure(setting, place, **how) | {"made_by": made_by}
