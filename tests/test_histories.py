@@ -108,6 +108,37 @@ def test_courses_are_those_of_the_flow_and_signs_those_of_a_fine_grid():
         assert (missed == 0).double().mean() > 0.9
 
 
+def test_pairs_are_counted_one_by_one_and_extremes_are_those_of_a_fine_grid():
+    problem = make_problem(n=9, n_test=20)
+    K, y, ridge, k_test = problem.K, problem.y, problem.ridge, problem.k_test
+    longest = 1 / (ridge + float(torch.linalg.eigvalsh(K)[0]))
+    times = grid(first=1e-5, last=40 * longest)
+    given = K, y, ridge, k_test, problem.y_test
+    changes, sure, peaks, sure_peaks = histories.of_pairs(*given, [4, 0], times)
+    courses = [histories.course_without(K, y, ridge, k_test, removed) for removed in ([], [4], [0])]
+    whole, *without = courses
+    fine = grid(first=1e-5, last=longest, a_decade=2000)
+    for row, other in enumerate(without):
+        alone = histories.sign_changes(sampled(whole, times), sampled(other, times), problem.y_test)
+        assert torch.equal(changes[row], alone[0])
+        assert torch.equal(sure[row], alone[1])
+        rising = (other.at(fine) - whole.at(fine)).diff(dim=1) > 0
+        turns = (rising[:, 1:] != rising[:, :-1]).sum(dim=1)
+        assert torch.equal(peaks[row][sure_peaks[row]], turns[sure_peaks[row]])
+        assert sure_peaks[row].double().mean() > 0.5
+    assert len(peaks.unique()) > 1
+
+
+def test_the_first_time_below_a_level_is_between_two_times():
+    times = torch.tensor([1.0, 10.0, 100.0]).double()
+    losses = torch.tensor(
+        [[4.0, 0.5, 9.0, 2.0], [2.0, 0.4, 8.0, 1.0], [0.0, 3.0, 7.0, 0.5]]
+    ).double()
+    found = histories.first_below(times, losses, 1.0)
+    expected = torch.tensor([10 * 10**0.5, 1.0, torch.inf, 10.0]).double()
+    assert_close(found, expected)
+
+
 def test_forgetting_is_from_right_to_wrong():
     correct = torch.tensor([[0, 1, 1, 0], [1, 0, 1, 0], [0, 1, 1, 0], [0, 0, 1, 0]]).bool()
     assert histories.forgetting_events(correct).tolist() == [1, 2, 0, torch.inf]

@@ -4,6 +4,7 @@ Predictions are sums $\sum_j c_j (1 - e^{-b_j t})$. Between two times such a sum
 known error, and the coefficients of a cubic in Bernstein's basis say where it can be zero.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -157,6 +158,46 @@ def sign_changes(
     of_change, of_miss = zeros(change), zeros(miss, -2 * y_test)
     sure = of_change[1] & of_miss[1] & settled(change) & settled(miss, -2 * y_test)
     return of_change[0] + of_miss[0], sure
+
+
+def of_pairs(
+    K: Float[Tensor, "n n"],
+    y: Float[Tensor, "n"],
+    ridge: float,
+    k_test: Float[Tensor, "n_test n"],
+    y_test: Float[Tensor, "n_test"],
+    members: list[int],
+    times: Float[Tensor, "t"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sign changes of the influence and extremes of the change, with the certainty of each.
+
+    A row for each member, a column for each test point. Times end at forty of the longest time
+    scale; extremes are counted until that scale, since later a change only settles.
+    """
+    until = times[times < float(times[-1]) / 40]
+
+    def of(removed: list[int]) -> tuple[Sampled, Sampled]:
+        f = course_without(K, y, ridge, k_test, removed)
+        return sampled(f, times), sampled(f, until, order=1)
+
+    whole, slope = of([])
+    pairs = [of([i]) for i in members]
+    changes = [sign_changes(whole, without, y_test) for without, _ in pairs]
+    peaks = [zeros(other.plus(slope, -1)) for _, other in pairs]
+    return tuple(torch.stack(v) for part in (changes, peaks) for v in zip(*part, strict=True))
+
+
+def first_below(
+    times: Float[Tensor, "t"], losses: Float[Tensor, "t n"], level: float
+) -> Float[Tensor, "n"]:
+    """The first time at which each column is below a level, between two times; else infinity."""
+    below = losses < level
+    k = below.int().argmax(dim=0).clamp(min=1)
+    before, after = (losses.gather(0, (k - j)[None])[0] for j in (1, 0))
+    way = ((before - level) / (before - after)).clamp(0, 1)
+    logs = times.log()
+    found = torch.exp(logs[k - 1] + way * (logs[k] - logs[k - 1]))
+    return found.masked_fill(~below.any(dim=0), math.inf)
 
 
 def forgetting_events(correct: Bool[Tensor, "visits n"]) -> Float[Tensor, "n"]:
