@@ -247,6 +247,7 @@ def test_a_statement_and_a_figure_are_shown(visit, target, says):
     )
     page.route("**/linked.html", lambda route: route.fulfill(body=html, content_type="text/html"))
     page.goto(page.url.replace("02_leave_one_out", "linked"))
+    page.wait_for_selector("html[data-formulas=placed]", state="attached")  # no link moves on
     page.locator(f"article a.reference.internal[href='#{target}']").first.hover()
     page.locator(".preview").wait_for(state="visible")
     assert says in page.locator(".preview").inner_text()
@@ -289,13 +290,12 @@ def test_what_another_page_has_is_shown_in_the_focus_of_the_keyboard(visit, link
 
 
 def test_a_preview_that_comes_too_late_or_not_at_all_is_not_shown(visit):
-    page = visit("claims.html")
+    page = typeset(visit, "claims.html")
     kept = []
-    page.route("**/parts.js", kept.append)
+    page.route("**/parts.js", lambda route: kept.append(route))
     link = page.locator("article a[href='chapters/06_regularisation.html']").first
-    link.hover()
-    page.wait_for_timeout(400)
-    assert len(kept) == 1
+    with page.expect_request("**/parts.js"):
+        link.hover()
     page.mouse.move(1, 1)
     page.wait_for_timeout(400)
     kept[0].continue_()
@@ -312,6 +312,7 @@ def test_a_preview_that_comes_too_late_or_not_at_all_is_not_shown(visit):
 def test_a_page_that_is_opened_as_a_file_shows_what_another_has(browser):
     page = browser.new_page()
     page.goto((SITE / "claims.html").as_uri())
+    page.wait_for_selector("html[data-formulas=placed]", state="attached")
     page.locator("article a[href='chapters/06_regularisation.html']").first.hover()
     page.locator(".preview").wait_for(state="visible")
     assert "6. Under a weak ridge" in page.locator(".preview").inner_text()
