@@ -1,4 +1,7 @@
-"""Every page of the site, generated ones too, can be read by everybody, and is light to load."""
+"""Every page of the site can be read by everybody, and is light to load.
+
+Generated pages too; of source code, of which there are some thirty pages from one template, two.
+"""
 
 import gzip
 from urllib.parse import urlsplit
@@ -6,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import test_site
 from axe_playwright_python.base import AXE_SCRIPT
-from test_site import PAGES, PHONE, SITE
+from test_site import DESK, PAGES, PHONE, SITE
 
 address, browser, visit = test_site.address, test_site.browser, test_site.visit
 BUILT = sorted(
@@ -15,6 +18,12 @@ BUILT = sorted(
     if page != SITE / "index.html"  # leads to the first page
     if "_static" not in page.parts
 )
+# Pages of source code have one template, and chapters show code in the same colours: one of them
+# is looked at, and the largest, where weight and length would be felt first.
+SOURCE = "_modules/ntk_influence/ridge"
+SOURCES = [page for page in BUILT if page.startswith("_modules/") and page != "_modules/index"]
+LARGEST = max(SOURCES, key=lambda page: (SITE / f"{page}.html").stat().st_size, default=SOURCE)
+LOOKED_AT = [page for page in BUILT if page not in SOURCES or page in (SOURCE, LARGEST)]
 MOST = 1_500_000  # bytes of a page with all that it loads, compressed
 
 # Of all text that has the same colours, size and weight one piece is looked at: contrast depends
@@ -69,10 +78,10 @@ def darken(page):
     page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
 
 
-@pytest.fixture(scope="module", params=BUILT)
+@pytest.fixture(scope="module", params=LOOKED_AT)
 def opened(request, browser, address):
     """A page, opened in a fresh browser, and what it loaded."""
-    context = browser.new_context(viewport=test_site.DESK, color_scheme="light")
+    context = browser.new_context(viewport=DESK, color_scheme="light")
     page, loaded = context.new_page(), set()
     page.on("response", lambda response: loaded.add(urlsplit(response.url).path.strip("/")))
     page.goto(f"{address}/{request.param}.html", wait_until="load")
@@ -82,8 +91,11 @@ def opened(request, browser, address):
     context.close()
 
 
-def test_the_pages_looked_at_are_all_there_are():
-    assert {*PAGES, "genindex", "search", "py-modindex"} < set(BUILT)
+def test_the_pages_looked_at_are_all_but_source_code_and_two_pages_of_that():
+    assert {*PAGES, "genindex", "search", "py-modindex", "_modules/index"} < set(LOOKED_AT)
+    assert set(BUILT) - set(LOOKED_AT) == set(SOURCES) - {SOURCE, LARGEST}
+    assert {SOURCE, LARGEST} <= set(SOURCES)
+    assert len(SOURCES) > 2
 
 
 def test_a_page_is_light(opened):
@@ -128,7 +140,6 @@ DARK_GROUNDS = """() => {
     .map((node) => node.outerHTML.slice(0, 150));
 }"""
 INDEXES = ["genindex", "search", "py-modindex", "_modules/index"]
-SOURCE = "_modules/ntk_influence/ridge"
 MIXED = ["chapters/02_leave_one_out", "explorer", "claims", SOURCE, *INDEXES]
 
 
@@ -209,7 +220,7 @@ def test_a_link_to_an_equation_shows_it_under_the_mouse_until_the_mouse_leaves(v
     assert preview.locator("[id], a, [tabindex]").count() == 0
     box = preview.bounding_box()
     assert box["x"] >= 0
-    assert box["x"] + box["width"] <= test_site.DESK["width"]
+    assert box["x"] + box["width"] <= DESK["width"]
     preview.hover()  # it stays where one points at it
     page.wait_for_timeout(400)
     assert preview.is_visible()
@@ -247,9 +258,76 @@ def test_a_statement_and_a_figure_are_shown(visit, target, says):
     )
     page.route("**/linked.html", lambda route: route.fulfill(body=html, content_type="text/html"))
     page.goto(page.url.replace("02_leave_one_out", "linked"))
+    page.wait_for_selector("html[data-formulas=placed]", state="attached")  # no link moves on
     page.locator(f"article a.reference.internal[href='#{target}']").first.hover()
     page.locator(".preview").wait_for(state="visible")
     assert says in page.locator(".preview").inner_text()
+
+
+ELSEWHERE = {
+    "explorer chapters/02_leave_one_out.html#equation-influence": "(2.2)",
+    "chapters/14_theorem_one 03_lazy_training.html#lem-movement": "Lemma 3.1",
+    "intro chapters/00_notation.html#fig-digits": "Fig. 0.1",
+    "claims chapters/06_regularisation.html": "6. Under a weak ridge",
+}
+
+
+@pytest.mark.parametrize("look", [(DESK, "light"), (PHONE, "dark")], ids=["desk", "phone"])
+@pytest.mark.parametrize("link", ELSEWHERE)
+def test_what_another_page_has_is_shown_in_the_focus_of_the_keyboard(visit, link, look):
+    path, target = link.split()
+    page = visit(f"{path}.html", viewport=look[0], color_scheme=look[1])
+    if page.locator("article .math").count():
+        page.wait_for_selector("html[data-formulas=placed]", state="attached")
+    assert page.locator("script[src$='parts.js']").count() == 0  # not before it is asked for
+    shown, at = page.locator(".preview"), page.locator(f"article a[href='{target}']").first
+    page.keyboard.press("Tab")
+    at.focus()
+    shown.wait_for(state="visible")
+    assert ELSEWHERE[link] in shown.inner_text()
+    assert "\\" not in shown.inner_text()  # no formula is left as it is typed
+    assert shown.locator("[id], a, [tabindex]").count() == 0
+    for picture in shown.locator("img").all():
+        page.wait_for_function("e => e.naturalWidth > 100", arg=picture.element_handle())
+    box = shown.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= look[0]["width"]
+    assert at.get_attribute("aria-describedby") == shown.get_attribute("id")
+    assert visit.faults == []
+    page.evaluate(AXE_SCRIPT)  # asks for style sheets by names that do not exist
+    assert serious(page.evaluate("axe.run('.preview')")) == []
+    page.keyboard.press("Escape")
+    shown.wait_for(state="hidden")
+
+
+def test_a_preview_that_comes_too_late_or_not_at_all_is_not_shown(visit):
+    page = typeset(visit, "claims.html")
+    kept = []
+    page.route("**/parts.js", lambda route: kept.append(route))
+    link = page.locator("article a[href='chapters/06_regularisation.html']").first
+    with page.expect_request("**/parts.js"):
+        link.hover()
+    page.mouse.move(1, 1)
+    page.wait_for_timeout(400)
+    kept[0].continue_()
+    page.wait_for_function("window.parts")
+    page.wait_for_timeout(200)
+    assert not page.locator(".preview").is_visible()
+    page.evaluate("delete window.parts['chapters/06_regularisation.html']")
+    link.hover()
+    page.wait_for_timeout(400)
+    assert not page.locator(".preview").is_visible()
+    assert visit.faults == []
+
+
+def test_a_page_that_is_opened_as_a_file_shows_what_another_has(browser):
+    page = browser.new_page()
+    page.goto((SITE / "claims.html").as_uri())
+    page.wait_for_selector("html[data-formulas=placed]", state="attached")
+    page.locator("article a[href='chapters/06_regularisation.html']").first.hover()
+    page.locator(".preview").wait_for(state="visible")
+    assert "6. Under a weak ridge" in page.locator(".preview").inner_text()
+    page.close()
 
 
 def test_a_touch_shows_no_preview(visit):

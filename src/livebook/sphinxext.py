@@ -13,7 +13,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
-from . import deviations, live, mend, reproduction, sizes, status, times, truths
+from . import deviations, live, mend, parts, reproduction, sizes, status, times, truths
 from .ledger import KINDS, WORDS, Verdict, claims, published
 
 MATHJAX = Path("output", "chtml", "fonts", "woff-v2")
@@ -211,6 +211,7 @@ def _copy_static(app: Sphinx, error: Exception | None) -> None:
     for name in ("book.css", "book.js", "preview.js"):
         shutil.copy(STATIC / name, Path(app.outdir, "_static"))
     mend.mend(Path(app.outdir))
+    parts.write(Path(app.outdir))
 
 
 def _mend_page(app: Sphinx, page: str, template: str, context: dict, tree: object) -> None:
