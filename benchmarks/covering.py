@@ -8,9 +8,8 @@ import os
 import pytest
 from nbval.plugin import IPyNbFile
 
-BEGIN = "import coverage; coverage.Coverage(source=[{!r}], data_suffix=False).start()"
-END = "coverage.Coverage.current().stop(); coverage.Coverage.current().save()"
-_setup, _teardown = IPyNbFile.setup, IPyNbFile.teardown
+BEGIN = "import coverage; coverage.Coverage(source=[{!r}]).start()"
+END = "import coverage; c = coverage.Coverage.current(); c.stop(); c.save()"
 
 
 def _in_kernel(file: IPyNbFile, code: str) -> None:
@@ -19,16 +18,17 @@ def _in_kernel(file: IPyNbFile, code: str) -> None:
         raise RuntimeError(f"coverage: {reply['ename']}: {reply['evalue']}")
 
 
-def _begin(file: IPyNbFile) -> None:
-    _setup(file)
-    _in_kernel(file, BEGIN.format(os.environ["COVERED"]))
-
-
-def _end(file: IPyNbFile) -> None:
-    _in_kernel(file, END)
-    _teardown(file)
-
-
+@pytest.hookimpl(trylast=True)  # around what livebook.nbval_plugin has put there
 def pytest_configure(config: pytest.Config) -> None:
-    """Put the two functions above around nbval's own."""
-    IPyNbFile.setup, IPyNbFile.teardown = _begin, _end
+    """Begin when a kernel has been started, end before it is stopped."""
+    setup, teardown = IPyNbFile.setup, IPyNbFile.teardown
+
+    def begin(file: IPyNbFile) -> None:
+        setup(file)
+        _in_kernel(file, BEGIN.format(os.environ["COVERED"]))
+
+    def end(file: IPyNbFile) -> None:
+        _in_kernel(file, END)
+        teardown(file)
+
+    IPyNbFile.setup, IPyNbFile.teardown = begin, end

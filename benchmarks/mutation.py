@@ -55,6 +55,7 @@ def run(
     They come in a random order: those that are finished within the time are a sample too.
     """
     end = time.monotonic() + 60 * minutes
+    rows.parent.mkdir(parents=True, exist_ok=True)
     lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
     known = {tuple(row["at"]): row for row in map(json.loads, lines)}
     found = []
@@ -213,7 +214,6 @@ def main() -> None:
     parser.add_argument("--to", default="data/recorded", help="folder, from the root of the book")
     options = parser.parse_args()
     kept = KEPT / records.digest(LIBRARY)[:16]
-    kept.mkdir(parents=True, exist_ok=True)
     {"tests": ask_tests, "book": ask_book}[options.by](options, kept)
 
 
