@@ -6,7 +6,7 @@ import sys
 import nbformat
 import pytest
 
-from livebook import records, status
+from livebook import paths, records, status
 from livebook.paths import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -246,3 +246,17 @@ def test_the_status_page_shows_what_is_on_record():
     page = "\n".join(status.tables())
     assert f"{killed['count']} of {killed['of']}, {killed['count'] / killed['of']:.1%}" in page
     assert killed["count"] / killed["of"] >= 0.9
+
+
+def test_the_status_page_shows_what_the_book_alone_notices(monkeypatch):
+    found = records.recorded("mutation_book")["results"]
+    noticed = found["noticed"]
+    page = "\n".join(status.tables())
+    assert f"noticed by the book alone | {noticed['count']} of {noticed['of']}, " in page
+    rows = [row for key in ("killed", "survivors", "undecided") for row in found[key]]
+    assert len(rows) == noticed["of"]
+    assert noticed["count"] == len(found["killed"]) == sum(found["notebooks"].values())
+    drawn = {(row["was"], row["now"]) for row in records.recorded("mutation")["results"]["drawn"]}
+    assert all((row["was"], row["now"]) in drawn for row in rows)
+    monkeypatch.setattr(status.paths, "RECORDED", paths.BUILD, raising=False)
+    assert "*not measured*" in "\n".join(status.tables())
