@@ -77,7 +77,7 @@ def run(
                 row["seconds"] = round(time.perf_counter() - started, 1)
                 with rows.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-                noticed = row["noticed"] or "SURVIVES"
+                noticed = row["noticed"] or "not noticed"
                 print(len(found) + 1, row["module"], row["line"], noticed, flush=True)
             found.append(row)
         judge.confirm(asked, found)

@@ -94,7 +94,8 @@ def _by_the_book() -> list[str]:
         f"| not noticed by the book | {len(results['survivors'])}: {why} |",
     ]
     if undecided := len(results["undecided"]):
-        lines.append(f"| undecided | {undecided}: no asked notebook notices, others are left |")
+        why = "no asked notebook notices, others are left; the interval allows for either answer"
+        lines.append(f"| undecided by the book | {undecided}: {why} |")
     return lines
 
 
