@@ -65,9 +65,10 @@ portability: $(READY) ## compare under other settings (SETTINGS="perturbed-1" CH
 versions: $(READY) ## unit tests under other versions, Python's too (VERSIONS="3.12 newest")
 	@$(BIN)/python -m livebook.versions $(VERSIONS)
 
-mutation: $(READY) ## share of random changes of the library that its tests notice (SAMPLE=400 SEED=0 MINUTES=60); resumable
+mutation: $(READY) ## share of random changes of the library that its tests notice, or the notebooks (BY=book WITHIN=30) (SAMPLE=400 SEED=0 MINUTES=60); resumable
 	@$(BIN)/python -c 'import cosmic_ray' 2>/dev/null || $(INSTALL) -c constraints.txt -e '.[mutation]'
-	@nice $(BIN)/python benchmarks/mutation.py --sample $(or $(SAMPLE),400) --seed $(or $(SEED),0) $(addprefix --minutes ,$(MINUTES))
+	@nice $(BIN)/python benchmarks/mutation.py --sample $(or $(SAMPLE),400) --seed $(or $(SEED),0) $(addprefix --minutes ,$(MINUTES)) \
+	  $(addprefix --by ,$(BY)) $(addprefix --within ,$(WITHIN))
 
 bench: $(READY) ## what the library costs, into data/recorded/bench*.json
 	@for part in bench finite_width dynamics training; do $(BIN)/python benchmarks/$$part.py || exit 1; done

@@ -74,11 +74,29 @@ def _mutation() -> list[str]:
         f"| noticed by the unit tests | {_share(score)}: {how} |",
         "| spared | texts, annotations, what fails on any tensor; `scale`, which needs Dask |",
         f"| not noticed | {len(survivors)}, of which {justified} {why} |",
-        "| noticed by the chapters alone | *not measured*: it takes minutes for each change |",
+        *_by_the_book(),
     ]
     lines += ["", "| module of which some were drawn | noticed | of |", "|---|---|---|"]
     modules = results["modules"].items()
     return [*lines, *(f"| `{name}` | {killed} | {drawn} |" for name, (killed, drawn) in modules)]
+
+
+def _by_the_book() -> list[str]:
+    """How many of the same changes a committed notebook notices, without any unit test."""
+    if not (found := _recorded("mutation_book")):
+        return ["| noticed by the book alone | *not measured* |"]
+    results, given, facts = found["results"], found["parameters"], found["provenance"]
+    asked = f"{len(results['asked'])} of {given['notebooks']} notebooks asked"
+    why = f"{results['same_program']} the same program, {results['not_run_by_any']} run by none"
+    lines = [
+        f"| noticed by the book alone | {_share(results['noticed'])}; the first drawn, {asked}, "
+        f"commit {facts['commit']}, {facts['date']} |",
+        f"| not noticed by the book | {len(results['survivors'])}: {why} |",
+    ]
+    if undecided := len(results["undecided"]):
+        why = "no asked notebook notices, others are left; the interval allows for either answer"
+        lines.append(f"| undecided by the book | {undecided}: {why} |")
+    return lines
 
 
 def _share(share: dict) -> str:
