@@ -71,17 +71,18 @@ class Tests:
         tests = [test for test in self.reaching(mutant) if self.state[test.split("::")[0]] in new]
         tests.sort(key=lambda test: test not in first)
         for batch in in_batches(tests) if tests else []:
-            if noticed := self._ask(asked, mutant, batch):
+            if noticed := self.ask(asked, mutant, batch):
                 return {"noticed": noticed}
         return {"noticed": ""}
 
     def confirm(self, asked: asking.Asking, found: list[dict]) -> None:
         """That the tests which noticed something pass without a change."""
         tests = sorted({row["noticed"] for row in found} & self.seconds.keys())
-        if tests and (failed := self._ask(asked, None, tests)):
+        if tests and (failed := self.ask(asked, None, tests)):
             raise ValueError(f"tests: expected to pass without a change, got {failed} to fail")
 
-    def _ask(self, asked: asking.Asking, mutant: Mutant | None, tests: list[str]) -> str:
+    def ask(self, asked: asking.Asking, mutant: Mutant | None, tests: list[str]) -> str:
+        """The first of some tests that notices a mutant; nothing if it survives them."""
         nodes = [f"{self.files[file]}::{name}" for file, name in (t.split("::") for t in tests)]
         seconds = sum(self.seconds[test] for test in tests)
         return asked.about(self.library, mutant, nodes, seconds)

@@ -154,6 +154,7 @@ def summary_of_book(rows: list[dict], states: set[str], spared: set[tuple[str, s
     shown = (*SHOWN, "ran")
     return {
         "noticed": least | {"high": most["high"]},
+        "of_those_run": share(len(noticed), sum(bool(row["ran"]) for row in rows)),
         "same_program": len(same),
         "not_run_by_any": sum(not row["ran"] for row in survivors),
         "notebooks": dict(Counter(row["noticed"].split(".ipynb")[0] for row in noticed)),
