@@ -13,7 +13,18 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
-from . import deviations, live, mend, parts, reproduction, sizes, status, times, truths
+from . import (
+    deviations,
+    live,
+    mend,
+    parts,
+    reproduction,
+    sizes,
+    status,
+    times,
+    truths,
+    workers,
+)
 from .ledger import KINDS, WORDS, Verdict, claims, published
 
 MATHJAX = Path("output", "chtml", "fonts", "woff-v2")
@@ -200,6 +211,11 @@ def _number_by_file(app: Sphinx) -> None:
     TocTreeCollectorWithStyles.assign_section_numbers = assign_section_numbers
 
 
+def _write_side_by_side(app: Sphinx, env: BuildEnvironment) -> None:
+    """Pages are read one by one, since not all extensions can do more, and written on all cores."""
+    app.parallel = workers.usable_cores()
+
+
 def _copy_static(app: Sphinx, error: Exception | None) -> None:
     """Of the 24 MB in the wheel the pages need one script and its fonts."""
     if error or app.builder.name != "html":
@@ -247,6 +263,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("autodoc-process-docstring", _formulas)
     app.connect("builder-inited", _number_by_file, priority=900)
     app.connect("config-inited", _use_local_mathjax, priority=900)
+    app.connect("env-updated", _write_side_by_side, priority=900)
     app.connect("html-page-context", _mend_page, priority=900)
     app.connect("build-finished", _copy_static, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -167,7 +167,7 @@ class Descent:
     def take(self, step: Step, B: Float[Tensor, "b r m"], Z: Float[Tensor, "b n m"]) -> None:
         """Move coefficients and pre-activations in place."""
         A = slope(Z, self.kink)
-        residual = self.y - activation(Z, self.kink) @ self.signs
+        residual = self.y - activation(Z, self.kink, A) @ self.signs
         if step.damping == math.inf:
             shrink, pull = 1 - step.size * self.ridge, step.size * residual
         else:
@@ -247,9 +247,12 @@ def conjugate_gradients(
     return x
 
 
-def count_pairs(A: Float[Tensor, "b n m"], *, rows: int = 1000) -> Float[Tensor, "b n n"]:
-    """In how many units two points are both active: exact in float32; one triangle is computed."""
-    A = A.float()
+def count_pairs(A: Float[Tensor, "b n m"], *, rows: int | None = None) -> Float[Tensor, "b n n"]:
+    """In how many units two points are both active: exact in float32; one triangle is computed.
+
+    Blocks have so many rows, by default a quarter of the points.
+    """
+    A, rows = A.float(), rows or -(-A.shape[1] // 4)
     pairs = A.new_empty(*A.shape[:2], A.shape[1])
     for start in range(0, A.shape[1], rows):
         block = A[:, start : start + rows] @ A[:, : start + rows].mT

@@ -151,13 +151,20 @@ class TwoLayerReLU:
         return X
 
 
-def activation(Z: Float[Tensor, "*n m"], kink: float) -> Float[Tensor, "*n m"]:
-    r"""ReLU, or its mean under noise, $\sigma_s(z) = z\,\Phi(z / s) + s\,\varphi(z / s)$."""
+def activation(
+    Z: Float[Tensor, "*n m"], kink: float, slopes: Float[Tensor, "*n m"] | None = None
+) -> Float[Tensor, "*n m"]:
+    r"""ReLU, or its mean under noise, $\sigma_s(z) = z\,\Phi(z / s) + s\,\varphi(z / s)$.
+
+    Its ``slopes`` are $\Phi(z / s)$; where they are known they are not computed again.
+    """
     if kink == 0:
         return torch.relu(Z)
+    slopes = slope(Z, kink) if slopes is None else slopes
     u = Z / kink
-    density = torch.exp(-(u**2) / 2) / math.sqrt(2 * math.pi)
-    return Z * torch.special.ndtr(u) + kink * density
+    exponent = (-(u**2) / 2).clamp(min=-80)  # no sum notices less, and exp is slow where it fades
+    density = torch.exp(exponent) / math.sqrt(2 * math.pi)
+    return Z * slopes + kink * density
 
 
 def slope(Z: Float[Tensor, "*n m"], kink: float) -> Float[Tensor, "*n m"]:

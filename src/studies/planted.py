@@ -5,14 +5,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import ntk_influence as ni
-from livebook import demos
-from livebook.prepare import prepare
 
 
 def inputs_and_labels(name: str, n_train: int) -> tuple[Float[Tensor, "n d"], Tensor]:
     """Inputs, and labels of -1 and 1; tables are prepared as for a report."""
     if name == "breast-cancer":
-        tumours = prepare(demos.tumours())
+        from livebook import demos, prepare  # with pandas and scikit-learn: only where it is asked
+
+        tumours = prepare.prepare(demos.tumours())
         return tumours.X, tumours.y
     data = ni.datasets.load(name, n_train, 2)
     return data.X, data.y if data.y.ndim == 1 else 2 * data.y - 1
