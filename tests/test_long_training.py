@@ -8,7 +8,7 @@ from problems import unit_rows
 from torch.testing import assert_close
 
 import ntk_influence as ni
-from studies import deep, long_training
+from studies import deep, long_training, trained
 
 TIMES = [0.1, 1.0, 10.0, 100.0]
 
@@ -85,3 +85,33 @@ def test_the_way_is_that_of_the_linear_weights():
         pull = given.X.T @ (given.y - model(given.X).detach())
         gone = torch.linalg.solve(A, pull - torch.linalg.matrix_exp(-A * t) @ pull)
         assert abs(float(gone.norm()) - way) < 1e-10
+
+
+def test_a_line_counts_each_group_the_same_and_tells_what_is_off_it():
+    one = [{"x": v, "y": 2 * v**1.5} for v in (1.0, 2.0, 4.0)]
+    slope, height, off = trained.common_line({"a": one, "b": one[:2]}, "x", "y")
+    assert abs(slope - 1.5) < 1e-12
+    assert abs(height - math.log(2)) < 1e-12
+    assert max(abs(values).max() for values in off.values()) < 1e-12
+    low, high = ([{"x": 1.0, "y": v}, {"x": 2.0, "y": v}] for v in (1.0, math.e))
+    _, height, _ = trained.common_line({"low": low * 9, "high": high}, "x", "y")
+    assert abs(height - 0.5) < 1e-12
+    assert abs(trained.slope_along(one, "x", "y") - 1.5) < 1e-12
+
+
+def test_a_width_with_one_loud_network_is_set_aside():
+    rows = [{"width": 8, "floor": 0.1, "e": 1.0}, {"width": 8, "floor": 0.3, "e": 1.0}]
+    rows += [{"width": 16, "floor": 0.1, "e": 1.0}, {"width": 32, "e": 1.0}]
+    assert trained.of_quiet_widths(rows, ("e",)) == rows[2:3]
+
+
+def test_only_what_is_missing_is_measured(monkeypatch, tmp_path):
+    there = {"results": {"rows": [{"width": 8, "e": 1.0}]}}
+    monkeypatch.setattr(trained.book, "recorded", lambda name: there)
+    kept = []
+    monkeypatch.setattr(trained.book, "record", lambda *given: kept.append(given))
+    wanted = trained.combined([{"width": [8, 16]}], {})
+    device = torch.device("cpu")
+    rows = trained.with_missing("x", wanted, lambda row: row | {"e": 2.0}, "to", device)
+    assert [(row["width"], row["e"]) for row in rows] == [(8, 1.0), (16, 2.0)]
+    assert len(kept) == 1
