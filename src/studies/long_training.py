@@ -49,8 +49,8 @@ def chebyshev_weights(stages: int) -> tuple[list[float], list[float], float, flo
 
 def flow_of_copies(
     model: nn.Module, task: Task, ridge: float, times: Sequence[float], parts: int
-) -> Iterator[tuple[Float[Tensor, "copies p"], nn.Module]]:
-    """Weights with all points and without each of some, and the network with all, at each time.
+) -> Iterator[tuple[Float[Tensor, "copies p"], nn.Module, Float[Tensor, "n n"]]]:
+    """Weights with all points and without each of some, the network with all, and its kernel.
 
     Each stretch between two times is made of so many steps; stages follow from the kernel.
     """
@@ -65,15 +65,16 @@ def flow_of_copies(
         loss = (kept * residuals.square()).sum() / 2
         return torch.autograd.grad(loss, copies)[0] + ridge * (copies.detach() - start)
 
-    copies, now = start.repeat(len(kept), 1), 0.0
+    copies, now, K = start.repeat(len(kept), 1), 0.0, ni.empirical_ntk(model, task.X)
     for t in times:
         step, now = (t - now) / parts, t
-        curvature = float(torch.linalg.eigvalsh(ni.empirical_ntk(model, task.X))[-1]) + ridge
+        curvature = float(torch.linalg.eigvalsh(K)[-1]) + ridge
         stages = 1 + math.ceil(math.sqrt(1 + SAFETY * curvature * step / 0.65))
         for _ in range(parts):
             copies = chebyshev_step(gradient, copies, step, stages)
         vector_to_parameters(copies[0], model.parameters())
-        yield copies, model
+        K = ni.empirical_ntk(model, task.X)
+        yield copies, model, K
 
 
 def outputs_of_flat(
@@ -117,11 +118,11 @@ def course(
     drift, loss, outputs = [], [], []
     with torch.no_grad():
         f_0_test = model(task.X_test)
-    for copies, trained in flow_of_copies(model, task, ridge, times, parts):
+    for copies, trained, K_t in flow_of_copies(model, task, ridge, times, parts):
         with torch.no_grad():
             outputs.append(outputs_of_flat(trained, copies, task.X_test))
             loss.append(float((trained(task.X) - task.y).square().mean()))
-        drift.append(relative_error(ni.empirical_ntk(trained, task.X), K))
+        drift.append(relative_error(K_t, K))
     f = torch.stack(outputs)
     by_kernel = left_out - moved_by_kernel[:, None]
     seen = f[:, 0] - f_0_test, moved_by_kernel, f[:, 1:] - f[:, :1], by_kernel
