@@ -52,7 +52,8 @@ def flow_of_copies(
 ) -> Iterator[tuple[Float[Tensor, "copies p"], nn.Module, Float[Tensor, "n n"]]]:
     """Weights with all points and without each of some, the network with all, and its kernel.
 
-    Each stretch between two times is made of so many steps; stages follow from the kernel.
+    Each stretch between two times is made of so many steps, and of more where they need few
+    stages; stages follow from the kernel.
     """
     model = deepcopy(model)
     start = parameters_to_vector(model.parameters()).detach()
@@ -69,12 +70,18 @@ def flow_of_copies(
     for t in times:
         step, now = (t - now) / parts, t
         curvature = float(torch.linalg.eigvalsh(K)[-1]) + ridge
-        stages = 1 + math.ceil(math.sqrt(1 + SAFETY * curvature * step / 0.65))
-        for _ in range(parts):
-            copies = chebyshev_step(gradient, copies, step, stages)
+        more = max(1, 8 // stages_for(curvature * step))
+        step = step / more
+        for _ in range(parts * more):
+            copies = chebyshev_step(gradient, copies, step, stages_for(curvature * step))
         vector_to_parameters(copies[0], model.parameters())
         K = ni.empirical_ntk(model, task.X)
         yield copies, model, K
+
+
+def stages_for(curvature: float) -> int:
+    """Stages for a step over which the curvature is this now and may grow."""
+    return 1 + math.ceil(math.sqrt(1 + SAFETY * curvature / 0.65))
 
 
 def outputs_of_flat(
