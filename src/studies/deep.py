@@ -86,6 +86,11 @@ def deep_kernel(
     return tangent / 2
 
 
+def gains_of(width: int, depth: int, standard: bool) -> list[float]:
+    """Gains of the layers in one of the two parametrisations, the read-out last."""
+    return [1.0] + ([width / 2] * (depth - 1) + [float(width)] if standard else [1.0] * depth)
+
+
 def trained_copies(
     model: nn.Module,
     X: Tensor,
