@@ -26,11 +26,15 @@ def with_missing(
     device: torch.device,
 ) -> list[dict]:
     """The recorded rows, and those of the settings that are not among them, made and recorded."""
-    rows = (book.recorded(name) or {"results": {"rows": []}})["results"]["rows"]
-    for row in settings:
-        if not any(row.items() <= other.items() for other in rows):
-            rows.append(measure(row) | {"made_by": book.made_by(device)})
-            book.record(record_to, name, {"rows": rows}, device)
+    rows = known = (book.recorded(name) or {"results": {"rows": []}})["results"]["rows"]
+    missing = [s for s in settings if not any(s.items() <= row.items() for row in known)]
+
+    def measured(row: dict) -> dict:
+        return measure(row) | {"made_by": book.made_by(device)}
+
+    for new in book.sweep(measured, missing):
+        rows = known + new
+        book.record(record_to, name, {"rows": rows}, device)
     return rows
 
 
