@@ -57,6 +57,7 @@ def test_a_file_of_the_reader_s_own_is_not_overwritten(book, tmp_path):
 @pytest.mark.parametrize(("user", "more"), [(0, ["--allow-root"]), (1000, [])])
 def test_root_of_a_container_can_start_it_too(monkeypatch, tmp_path, user, more):
     monkeypatch.setattr(lab.os, "geteuid", lambda: user)
+    assert lab.command(tmp_path)[:3] == [sys.executable, "-m", "jupyterlab"]
     assert lab.command(tmp_path)[3:] == [f"--ServerApp.root_dir={tmp_path}", *more]
 
 
@@ -89,9 +90,8 @@ def test_jupyterlab_is_started_on_the_copies(monkeypatch, tmp_path):
     with pytest.raises(SystemExit) as stop:
         lab.main()
     assert stop.value.code == 0
-    assert started == [
-        [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={tmp_path / 'lab'}"]
-    ]
+    assert started == [lab.command(tmp_path / "lab")]
+    assert started[0][1:3] == ["-m", "jupyterlab"]
     assert (tmp_path / "lab" / "chapters" / "00_notation.ipynb").exists()
 
 
