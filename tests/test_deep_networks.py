@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from networks import Linear, task
 from numpy.polynomial.hermite_e import hermegauss
 from problems import unit_rows
 from torch.testing import assert_close
@@ -11,23 +12,6 @@ from torch.testing import assert_close
 import ntk_influence as ni
 import studies
 from studies import deep
-
-
-class Linear(torch.nn.Module):
-    """A model whose kernel never moves: x^T x, whatever the weights."""
-
-    def __init__(self, dim):
-        super().__init__()
-        self.w = torch.nn.Parameter(torch.arange(dim).double() / dim)
-
-    def forward(self, X):
-        return X @ self.w
-
-
-def task(time=30.0):
-    X, X_test = unit_rows(12, 5), unit_rows(4, 5, seed=1)
-    y = torch.randn(12, generator=torch.Generator().manual_seed(2)).double()
-    return deep.Task(X, y, X_test, [3, 7], time, torch.float64)
 
 
 def test_copies_reach_the_minimum_with_and_without_each_point():

@@ -4,30 +4,13 @@ import math
 
 import pytest
 import torch
-from problems import unit_rows
+from networks import Linear, task
 from torch.testing import assert_close
 
 import ntk_influence as ni
 from studies import deep, long_training, trained
 
 TIMES = [0.1, 1.0, 10.0, 100.0]
-
-
-class Linear(torch.nn.Module):
-    """A model whose kernel never moves: x^T x, whatever the weights."""
-
-    def __init__(self, dim):
-        super().__init__()
-        self.w = torch.nn.Parameter(torch.arange(dim).double() / dim)
-
-    def forward(self, X):
-        return X @ self.w
-
-
-def task():
-    X, X_test = unit_rows(12, 5), unit_rows(4, 5, seed=1)
-    y = torch.randn(12, generator=torch.Generator().manual_seed(2)).double()
-    return deep.Task(X, y, X_test, [3, 7], math.nan, torch.float64)
 
 
 @pytest.mark.parametrize("stages", [2, 5, 30])

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from livebook.notebooks import problems, sources
+from livebook.notebooks import clean, problems, sources
 
 SOURCES = list(sources().values())
 
@@ -20,6 +20,18 @@ def test_no_notebook_lacks_a_source():
     folders = {source.parent for source in SOURCES}
     there = {path.stem for folder in folders for path in folder.glob("*.ipynb")}
     assert there == {source.stem for source in SOURCES}
+
+
+def test_what_a_cell_prints_in_pieces_is_one():
+    notebook, new = nbformat.read(SOURCES[0].with_suffix(".ipynb"), 4), nbformat.v4.new_output
+    printed = [
+        new("stream", name=name, text=text) for name, text in (("stdout", "a"), ("stdout", "b"))
+    ]
+    other = [new("stream", name="stderr", text="c"), new("display_data", {"text/plain": "d"})]
+    cell = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    cell.outputs = [*printed, *other, new("stream", name="stdout", text="e")]
+    (cell,) = (c for c in nbformat.reads(clean(notebook), 4).cells if c.get("id") == cell.id)
+    assert [o.get("text", "d") for o in cell.outputs] == ["ab", "c", "d", "e"]
 
 
 @pytest.fixture

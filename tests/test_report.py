@@ -110,6 +110,19 @@ def test_numbers_as_labels(tmp_path):
     done = command("--data", tmp_path / "data.npz", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(rows_of(tmp_path / "report.csv")) == 60
+    page = " ".join((tmp_path / "report.html").read_text().split())
+    assert "The error is least at the weakest ridge that rounding allows" in page
+
+
+def test_where_no_label_is_told_to_be_wrong_the_page_says_what_comes_first(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    np.savez(tmp_path / "data.npz", X=rng.normal(size=(60, 3)) * 0.1 + 2 * y[:, None] - 1, y=y)
+    done = command("--data", tmp_path / "data.npz", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {float(row["wrong_label"]) for row in rows_of(tmp_path / "report.csv")} == {0.0}
+    page = " ".join((tmp_path / "report.html").read_text().split())
+    assert "No share of wrong labels can be told from none here" in page
 
 
 def test_ones_own_network(tmp_path):

@@ -63,14 +63,29 @@ def parameters(notebook: NotebookNode) -> set[str]:
 def clean(notebook: NotebookNode) -> str:
     """The text of an executed notebook without what changes from run to run, and stamped.
 
-    The stamp holds a digest of every cell's outputs: an edit by hand shows, wherever it is.
+    A busy machine hands out what a cell prints in several pieces; here they are one again. The
+    stamp holds a digest of every cell's outputs: an edit by hand shows, wherever it is.
     """
     for cell in notebook.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in KEPT and v}
+        if cell.cell_type == "code":
+            cell.outputs = _joined(cell.outputs)
     for key in ("papermill", "language_info"):
         notebook.metadata.pop(key, None)
     notebook.metadata.livebook["outputs"] = _output_digests(notebook)
     return nbformat.writes(notebook) + "\n"
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs in which neighbouring pieces of one stream are one."""
+    joined = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        if "name" in output and last.get("name") == output.name:  # only streams have one
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def problems(source: Path, executed: Path) -> list[str]:
