@@ -12,7 +12,6 @@ from torch import Tensor
 import livebook as book
 
 from .measures import relative_error
-from .points import drawn_and_ranked
 from .retraining import (
     Place,
     Run,
@@ -63,7 +62,7 @@ def measure(setting: Setting, place: Place, *, n_twice: int = 2, n_shown: int = 
     """
     run = experiment(setting, place)
     everyone = list(range(setting.n_left_out))
-    members = {name: everyone[part] for name, part in drawn_and_ranked(setting.n_left_out).items()}
+    members = {name: everyone[part] for name, part in setting.groups.items()}
     twice = [i for group in members.values() for i in group[:n_twice]]
     other = retrain_finer_or_coarser(setting, place, run, twice)
     noise, change = size_of(other - run.network.change[twice]), size_of(run.network.change[twice])
@@ -88,9 +87,14 @@ def measure(setting: Setting, place: Place, *, n_twice: int = 2, n_shown: int = 
     return row
 
 
+def n_drawn(row: dict) -> int:
+    """How many of a row's left-out points were drawn at random."""
+    return row["n_left_out"] if row.get("only_random") else row["n_left_out"] // 2
+
+
 def missing(settings: Iterable[Setting], known: list[dict]) -> list[Setting]:
-    """The settings that no known row has; rows that say nothing of smoothing are ReLU's."""
-    rows = [{"smoothing": 0.0} | row for row in known]
+    """The settings that no known row has; older rows say nothing of what was the only way then."""
+    rows = [{"smoothing": 0.0, "only_random": False} | row for row in known]
     return [s for s in settings if not any(vars(s).items() <= row.items() for row in rows)]
 
 

@@ -13,7 +13,7 @@ import livebook as book
 import ntk_influence as ni
 
 from .measures import agreement, relative_error
-from .points import choose_points
+from .points import choose_points, drawn_and_ranked
 from .problems import kernels
 
 EVERY = slice(None)
@@ -34,6 +34,19 @@ class Setting:
     steps: int | None
     n_left_out: int
     smoothing: float = 0.0
+    only_random: bool = False
+
+    def choose(self, change: Float[Tensor, "n n_test ..."]) -> list[int]:
+        """The points that are left out: half of them the most influential, or all at random."""
+        if self.only_random:
+            return choose_points(change, 2 * self.n_left_out)[: self.n_left_out]
+        return choose_points(change, self.n_left_out)
+
+    @property
+    def groups(self) -> dict[str, slice]:
+        """Those at random and the most influential ones, in the list of these points."""
+        groups = drawn_and_ranked(self.n_left_out)
+        return {"at random": EVERY} if self.only_random else groups
 
     def but(self, **changes: object) -> "Setting":
         """The same setting, changed."""
@@ -171,7 +184,7 @@ def experiment(setting: Setting, place: Place) -> Run:
     data, K, k_test = problem(*size, place.device, setting.smoothing)
     kernel = kernel_model(K, k_test, data.y, setting.ridge)
     offset = offset_model(initial(setting, data, place), data, K, k_test, setting.ridge)
-    points = choose_points(kernel.change, setting.n_left_out)
+    points = setting.choose(kernel.change)
     network, report = retrain(setting, place, points)
     return Run(network, kernel.of(points), offset.of(points), data.y_test, points, report)
 
