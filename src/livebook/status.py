@@ -87,11 +87,13 @@ def _by_the_book() -> list[str]:
         return ["| noticed by the book alone | *not measured* |"]
     results, given, facts = found["results"], found["parameters"], found["provenance"]
     asked = f"{len(results['asked'])} of {given['notebooks']} notebooks asked"
+    if changed := results.get("line_has_changed"):
+        asked += f", {changed} changes left out whose lines no longer stand"
     why = f"{results['same_program']} the same program, {results['not_run_by_any']} run by none"
     least = "at least " if results["undecided"] else ""
     lines = [
-        f"| noticed by the book alone | {least}{_share(results['noticed'])}; the first drawn, "
-        f"{asked}, commit {facts['commit']}, {facts['date']} |",
+        f"| noticed by the book alone | {least}{_share(results['noticed'])}; {asked}, "
+        f"commit {facts['commit']}, {facts['date']} |",
         f"| of those whose line these notebooks run | {_share(results['of_those_run'])} |",
         f"| not noticed by the book | {len(results['survivors'])}: {why} |",
     ]
