@@ -43,3 +43,19 @@ def test_what_a_row_does_not_say_was_the_only_way_when_it_was_made():
     assert studies.missing([BOTH, RANDOM], [old]) == [RANDOM]
     assert studies.missing([BOTH], [vars(RANDOM) | {"n_left_out": 8}]) == [BOTH]
     assert studies.missing([BOTH, BOTH.but(smoothing=0.3)], [old]) == [BOTH.but(smoothing=0.3)]
+
+
+def row_of_map(ridge: float, floor: float, **other: object) -> dict:
+    """A row as the map of settings has them."""
+    kind = {"dataset": "digits", "n_train": 1000, "width": 4000, "scale": 0.1, "ridge": ridge}
+    return kind | {"method": "preconditioned", "groups": {"at random": {"floor": floor}}} | other
+
+
+def test_the_least_quiet_ridge_is_the_first_whose_floor_is_below_a_fifth():
+    loud, edge, quiet = row_of_map(0.1, 0.9), row_of_map(1.0, 0.2), row_of_map(10.0, 0.19)
+    others = [row_of_map(0.01, 0.0, **other) for other in ({"width": 1000}, {"scale": 1.0})]
+    others.append(row_of_map(0.01, 0.0, method="gradient_descent"))
+    rows = [row_of_map(100.0, 0.0), quiet, edge, loud, *others]
+    assert studies.least_quiet_ridge(rows, "digits") == 10.0
+    assert studies.least_quiet_ridge([loud, edge], "digits") is None
+    assert studies.least_quiet_ridge(rows, "photographs") is None

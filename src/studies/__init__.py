@@ -12,6 +12,7 @@ from .course import (
 )
 from .floors import (
     agreement_above,
+    least_quiet_ridge,
     measure,
     missing,
     n_drawn,
@@ -105,6 +106,7 @@ __all__ = [
     "largest_error",
     "law",
     "lead_of_ends",
+    "least_quiet_ridge",
     "linearised_flow",
     "linearised_model",
     "live_beside_recorded",

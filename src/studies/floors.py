@@ -87,6 +87,20 @@ def measure(setting: Setting, place: Place, *, n_twice: int = 2, n_shown: int = 
     return row
 
 
+def least_quiet_ridge(
+    rows: list[dict], dataset: str, n_train: int = 1000, width: int = 4000
+) -> float | None:
+    """The least ridge in a map of implicit steps at which the floor of random points is quiet.
+
+    Quiet is below a fifth of the change, at the scale 0.1; None if no ridge is.
+    """
+    wanted = {"dataset": dataset, "n_train": n_train, "width": width}
+    wanted |= {"scale": 0.1, "method": "preconditioned"}
+    found = [row for row in rows if wanted.items() <= row.items()]
+    quiet = [row["ridge"] for row in found if row["groups"]["at random"]["floor"] < 1 / 5]
+    return min(quiet, default=None)
+
+
 def n_drawn(row: dict) -> int:
     """How many of a row's left-out points were drawn at random."""
     return row["n_left_out"] if row.get("only_random") else row["n_left_out"] // 2

@@ -45,8 +45,7 @@ class Setting:
     @property
     def groups(self) -> dict[str, slice]:
         """Those at random and the most influential ones, in the list of these points."""
-        groups = drawn_and_ranked(self.n_left_out)
-        return {"at random": EVERY} if self.only_random else groups
+        return {"at random": EVERY} if self.only_random else drawn_and_ranked(self.n_left_out)
 
     def but(self, **changes: object) -> "Setting":
         """The same setting, changed."""
