@@ -1,8 +1,8 @@
 """What needs a graphics card, in a fixed number of minutes, most valuable first.
 
 ``python benchmarks/gpu.py [--minutes M] [--to FOLDER] [--profile FILE] [--chapters NAME ...]`` runs
-the rows of chapter 16 that the profile lists, and beside them, since they keep a card waiting, the
-tests that compare a card with the processor and, where a notebook can be executed, the first
+the rows of each chapter that the profile lists and, beside them, since they keep a card waiting,
+the tests that compare a card with the processor and, where a notebook can be executed, the first
 chapters. A row is written as soon as it is done, and every finished retraining is kept in
 ``checkpoints.tar``: run it again with the same folder to go on. It needs torch and the core
 library, and no network.
@@ -25,7 +25,6 @@ import livebook as book
 import studies
 from livebook import paths
 
-CHAPTER = "16_quiet_truth"
 FIRST = ("01_two_layer_kernel", "02_leave_one_out", "03_lazy_training")
 TESTS = [sys.executable, "-m", "pytest", "-q", "tests/test_devices.py"]
 
@@ -73,14 +72,14 @@ def verdicts(names: list[str], to: Path) -> dict[str, str]:
     return found
 
 
-def rows_so_far(path: Path) -> list[dict]:
+def rows_so_far(chapter: str, to: Path) -> list[dict]:
     """The rows of an earlier run into this folder, else those that are recorded."""
-    if path.exists():
+    if (path := to / f"{chapter}.json").exists():
         return json.loads(path.read_text(encoding="utf-8"))["results"]["rows"]
-    return (book.recorded(CHAPTER) or {"results": {"rows": []}})["results"]["rows"]
+    return (book.recorded(chapter) or {"results": {"rows": []}})["results"]["rows"]
 
 
-def rows(parameters: dict, place: studies.Place, to: Path, known: list[dict]) -> None:
+def rows(chapter: str, parameters: dict, place: studies.Place, to: Path, known: list[dict]) -> None:
     """Measure what is missing, in order; each row is written when it is done."""
     base = studies.Setting(
         dataset="mnist-7v9",
@@ -98,8 +97,10 @@ def rows(parameters: dict, place: studies.Place, to: Path, known: list[dict]) ->
     how, before = {"n_twice": parameters["n_twice"], "n_shown": 25}, list(known)
     for new in studies.new_rows(base, parameters["settings"], place, before, **how):
         known[:] = before + new
-        book.record(to, CHAPTER, {"rows": known}, place.device, dtype=str(place.dtype))
-        print(f"{len(new)} new rows, width {new[-1]['width']:,}", flush=True)
+        book.record(to, chapter, {"rows": known}, place.device, dtype=str(place.dtype))
+        row = new[-1]
+        what = [row[key] for key in ("dataset", "n_train", "width", "smoothing")]
+        print(f"{chapter}: {len(new)} new rows, the last {what}", flush=True)
 
 
 def main() -> None:
@@ -115,14 +116,14 @@ def main() -> None:
     if not options.profile.is_file():
         parser.error(f"--profile: expected a YAML file, got {options.profile}")
     to, kept = options.to.resolve(), options.to.resolve() / "checkpoints.tar"
-    parameters = yaml.safe_load(options.profile.read_text(encoding="utf-8"))[CHAPTER]
+    profile = yaml.safe_load(options.profile.read_text(encoding="utf-8"))
     to.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGALRM, stop)
     started, device = time.perf_counter(), book.pick_device("auto")
     torch.backends.cuda.matmul.allow_tf32 = False
     report = {"made by": book.made_by(device)}
-    known = rows_so_far(to / f"{CHAPTER}.json")
-    before = len(known)
+    known = {chapter: rows_so_far(chapter, to) for chapter in profile}
+    before = sum(map(len, known.values()))
     if kept.exists():
         with tarfile.open(kept) as file:
             file.extractall(to, filter="data")
@@ -136,7 +137,8 @@ def main() -> None:
     try:
         signal.setitimer(signal.ITIMER_REAL, 60 * options.minutes)
         place = studies.Place(device, torch.float32, str(to / "checkpoints"))
-        rows(parameters, place, to, known)
+        for chapter, parameters in profile.items():
+            rows(chapter, parameters, place, to, known[chapter])
         for process in filter(None, processes.values()):
             process.wait()
     except OutOfTimeError:
@@ -146,7 +148,7 @@ def main() -> None:
         report |= {what: finished(process, logs[what]) for what, process in processes.items()}
         report |= {
             "verdicts": verdicts(options.chapters, to),
-            "new rows": len(known) - before,
+            "new rows": sum(map(len, known.values())) - before,
             "seconds": round(time.perf_counter() - started, 1),
         }
         paths.write_atomically((to / "gpu.json", json.dumps(report, indent=1) + "\n"))

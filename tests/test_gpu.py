@@ -21,12 +21,16 @@ TOY = {
     ],
 }
 TOY["settings"][0]["steps"] = None
+# A second chapter, whose rows come first.
+WIDE = TOY | {"n_left_out": 3, "settings": [TOY["settings"][0] | {"only_random": True}]}
 
 
 def run(to, minutes):
     """Whatever the run reports, and its exit status."""
     profile = to / "toy.yaml"
-    profile.write_text(yaml.safe_dump({"16_quiet_truth": TOY}))
+    profile.write_text(
+        yaml.safe_dump({"31_error_and_width": WIDE, "16_quiet_truth": TOY}, sort_keys=False)
+    )
     command = [sys.executable, paths.ROOT / "benchmarks" / "gpu.py", "--profile", profile]
     command += ["--to", to / "out", "--minutes", str(minutes), "--chapters"]
     surroundings = os.environ | {"PYTHONPATH": str(paths.ROOT / "src")}
@@ -36,19 +40,22 @@ def run(to, minutes):
     return json.loads((to / "out" / "gpu.json").read_text())
 
 
-def rows(to):
+def rows(to, chapter="16_quiet_truth"):
     """The rows of this size that were written, beside those that are recorded."""
-    text = (to / "out" / "16_quiet_truth.json").read_text()
+    text = (to / "out" / f"{chapter}.json").read_text()
     return [row for row in json.loads(text)["results"]["rows"] if row["n_train"] == 30]
 
 
 def test_a_run_measures_every_row_once_and_goes_on_where_it_was(tmp_path):
     report = run(tmp_path, 5)
-    assert report["new rows"] == 3
+    assert report["new rows"] == 4
     assert "stopped" not in report
     assert "passed" in report["unit tests"]
     found = rows(tmp_path)
     assert [row["width"] for row in found] == [40, 40, 60]
+    (wide,) = rows(tmp_path, "31_error_and_width")
+    assert wide["only_random"]
+    assert wide["n_left_out"] == 3
     assert all(row["made_by"]["dtype"] == "torch.float32" for row in found)
     assert all(0 < row["groups"]["all"]["floor"] < 10 for row in found)
     again = run(tmp_path, 5)
@@ -59,14 +66,15 @@ def test_a_run_measures_every_row_once_and_goes_on_where_it_was(tmp_path):
 def test_a_run_out_of_time_keeps_what_it_has(tmp_path):
     report = run(tmp_path, 0.005)
     assert report["stopped"] == "after 0.005 minutes"
-    assert report["new rows"] <= 3  # a quick machine may be through before it is asked to stop
-    assert run(tmp_path, 5)["new rows"] == 3 - report["new rows"]
+    assert report["new rows"] <= 4  # a quick machine may be through before it is asked to stop
+    assert run(tmp_path, 5)["new rows"] == 4 - report["new rows"]
     assert len(rows(tmp_path)) == 3
 
 
 def test_the_profile_lists_what_a_run_reads():
     profile = yaml.safe_load((paths.ROOT / "profiles" / "gpu.yaml").read_text())
-    assert set(TOY) <= set(profile["16_quiet_truth"])
+    assert list(profile) == ["31_error_and_width", "16_quiet_truth"]
+    assert all(set(TOY) <= set(parameters) for parameters in profile.values())
 
 
 @pytest.mark.parametrize(
