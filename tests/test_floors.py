@@ -31,6 +31,8 @@ def test_a_row_of_random_points_is_that_part_of_a_row_of_both():
     assert random["groups"]["at random"] == both["groups"]["at random"]
     assert random["groups"]["all"] == random["groups"]["at random"]
     assert set(random["groups"]) == {"at random", "all"}
+    assert studies.groups_of(random) == ["at random"]
+    assert studies.groups_of(both) == ["at random", "most influential"]
     assert studies.n_drawn(both) == studies.n_drawn(random) == 4
     assert random["groups"]["all"] != both["groups"]["all"]
 

@@ -12,6 +12,7 @@ from .course import (
 )
 from .floors import (
     agreement_above,
+    groups_of,
     least_quiet_ridge,
     measure,
     missing,
@@ -93,6 +94,7 @@ __all__ = [
     "flow_with",
     "frame_variance",
     "gradient",
+    "groups_of",
     "hessian",
     "in_groups",
     "in_their_span",

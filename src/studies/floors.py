@@ -106,6 +106,11 @@ def n_drawn(row: dict) -> int:
     return row["n_left_out"] if row.get("only_random") else row["n_left_out"] // 2
 
 
+def groups_of(row: dict) -> list[str]:
+    """The groups of left-out points of a row, each on its own."""
+    return [name for name in row["groups"] if name != "all"]
+
+
 def missing(settings: Iterable[Setting], known: list[dict]) -> list[Setting]:
     """The settings that no known row has; older rows say nothing of what was the only way then."""
     rows = [{"smoothing": 0.0, "only_random": False} | row for row in known]
