@@ -58,6 +58,7 @@ def execute(source: Path, parameters: dict, timeout: int, bar: bool = True) -> s
                 kernel_manager_class=ThisPython,
                 progress_bar=progress if bar else False,
                 execution_timeout=timeout,
+                shutdown_kernel="immediate",  # what it would tidy up, it has written already
             )
         except papermill.PapermillExecutionError as error:
             reason = f"{error.ename}: {error.evalue}"

@@ -117,9 +117,20 @@ class Descent:
         return self.W_start + self._movement(B).mT
 
     def loss(self, B: Float[Tensor, "b r m"], f: Float[Tensor, "b n c"]) -> Float[Tensor, "b"]:
-        r"""The loss (2) of each copy, $\frac12\|f - y\|^2 + \frac\lambda2\|W - W(0)\|_F^2$."""
-        misfit = (self.keep[:, :, None] * (f - self.y)).square().sum(dim=(1, 2))
-        return misfit / 2 + self.ridge / 2 * self._movement(B).square().sum(dim=(1, 2))
+        r"""The loss (2) of each copy, $\frac12\|f - y\|^2 + \frac\lambda2\|W - W(0)\|_F^2$.
+
+        The way is $\mathrm{tr}(B^\top G B)$ with $G = X X^\top$, or $\|B\|_F^2$ of the weights.
+        """
+        moved = self.G @ B if self.in_span else B
+        return self.misfit(f) + self.ridge / 2 * (B * moved).sum(dim=(1, 2))
+
+    def misfit(self, f: Float[Tensor, "*like n c"]) -> Float[Tensor, "b"]:
+        """The part of the loss that is of the outputs, which copies may share."""
+        return (self.keep[:, :, None] * (f - self.y)).square().sum(dim=(1, 2)) / 2
+
+    def outputs(self, Z: Float[Tensor, "*b n m"]) -> Float[Tensor, "*b n c"]:
+        """The outputs that belong to pre-activations."""
+        return activation(Z, self.kink) @ self.signs
 
     def run(
         self, B: Float[Tensor, "b0 r m"], schedule: Sequence[Step], *, progress: bool = False
@@ -133,7 +144,7 @@ class Descent:
             Z = self.Z_start + self.pre_activations(B)
             for step in tqdm(schedule, disable=not progress):
                 self.take(step, B, Z)
-            return B, activation(Z, self.kink) @ self.signs
+            return B, self.outputs(Z)
         except RuntimeError as problem:
             if isinstance(problem, TrainingError) or "memory" not in str(problem):
                 raise

@@ -209,7 +209,7 @@ def refuse_trained(network: object) -> None:
 
 def refuse_rise(descent: Descent, B: Float[Tensor, "b r m"], f: Float[Tensor, "b n c"]) -> None:
     """A training whose loss has not fallen has not trained, however still its outputs are."""
-    before = descent.loss(*descent.run(descent.start(), []))
+    before = descent.misfit(descent.outputs(descent.Z_start))
     after, rounding = descent.loss(B, f), 1e3 * torch.finfo(f.dtype).eps
     room = rounding * before + rounding**2 * descent.y.square().sum()
     worse = ~(after <= before + room)

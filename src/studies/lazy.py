@@ -25,9 +25,9 @@ def in_their_span(
 def gradient(W: Tensor, start: ni.TwoLayerReLU, X: Tensor, y: Tensor, ridge: float) -> Tensor:
     """The gradient of the loss (2) of ReLU at the weights W; signs and centre are the start's."""
     Z, signs = X @ W.T, start.a / math.sqrt(len(start.a))
-    u = torch.relu(Z) @ signs
-    pull = (Z >= 0) * signs * (u - y)[:, None]
-    return pull.T @ X + ridge * (W - start.W)
+    pull = torch.outer(torch.relu(Z) @ signs - y, signs)
+    pull.mul_(torch.ge(Z, 0, out=Z))  # in place: a flow takes thousands of steps
+    return (W - start.W).mul_(ridge).addmm_(pull.T, X)
 
 
 def flow(
