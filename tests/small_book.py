@@ -44,6 +44,7 @@ from pathlib import Path
 from livebook import paths, run
 book = Path({str(book)!r})
 paths.CHAPTERS, paths.BUILD = book / "chapters", book / "_build"
+paths.RECORDED = book / "data" / "recorded"
 run.main()
 """
     command = [sys.executable, "-c", code, "--to", book / "target", *arguments]

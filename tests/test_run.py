@@ -85,12 +85,15 @@ def test_a_run_writes_notebooks_and_run_times_and_leaves_nothing_else(tmp_path):
     assert kept["default"].keys() == {"01_one", "02_two", "03_three"}
 
 
-def test_the_longest_chapter_begins_first(tmp_path):
+@pytest.mark.parametrize(
+    ("folder", "kind"), [("_build", "default"), ("data/recorded", "results")], ids=["here", "else"]
+)
+def test_the_longest_chapter_begins_first(tmp_path, folder, kind):
     for name in ("01_one", "02_two", "03_three"):
         chapter(tmp_path / "chapters", name)
-    known = {"default": {"01_one": 1.0, "02_two": 30.0, "03_three": 2.0}}
-    (tmp_path / "_build").mkdir()
-    (tmp_path / "_build" / times.NAME).write_text(json.dumps(known))
+    known = {kind: {"01_one": 1.0, "02_two": 30.0, "03_three": 2.0}}
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / times.NAME).write_text(json.dumps(known))
     code, output = finished(tmp_path, "--jobs", 1)
     assert code == 0, output
     done = [line.split()[0] for line in output.splitlines() if " done in " in line]
@@ -286,6 +289,36 @@ def test_run_times_are_kept_for_each_profile_and_chapter(tmp_path, monkeypatch):
     assert times.read() == {"00": 1.0, "01": 3.0}
     assert times.read("paper") == {"00": 900.0}
     assert times.read("gpu") == {}
+
+
+def test_run_times_of_this_machine_count_more_than_recorded_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setattr(paths, "RECORDED", tmp_path / "recorded")
+    (tmp_path / "recorded").mkdir()
+    recorded = {"results": {"00": 9.0, "01": 5.0, "02": 1.0}}
+    (tmp_path / "recorded" / times.NAME).write_text(json.dumps(recorded))
+    assert times.longest_first(["00", "01", "02", "03"]) == ["03", "00", "01", "02"]
+    times.file().write_text(times.merged("default", {"00": 2.0}))
+    assert times.longest_first(["00", "01", "02"]) == ["01", "00", "02"]
+    assert times.longest_first(["00", "01", "02"], "paper") == ["00", "01", "02"]
+
+
+def test_run_times_are_recorded_when_every_chapter_has_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setattr(paths, "RECORDED", tmp_path)
+    monkeypatch.setattr(notebooks, "sources", lambda: {"00": None, "01": None})
+    times.file().write_text(times.merged("default", {"00": 2.0}))
+    with pytest.raises(
+        SystemExit, match=r"^times: expected one for every chapter, got none for 01$"
+    ):
+        times.main()
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    times.file().parent.mkdir()
+    times.file().write_text(times.merged("default", {"00": 2.0, "01": 3.0}))
+    times.main()
+    found = json.loads((tmp_path / times.NAME).read_text())
+    assert found["results"] == {"00": 2.0, "01": 3.0}
+    assert found["provenance"]["commit"]
 
 
 @pytest.mark.parametrize(

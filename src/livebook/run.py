@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import logging
-import math
 import os
 import signal
 import subprocess
@@ -96,8 +95,7 @@ def _work(
 
 def run(sources: dict[str, Path], profile: dict, options: argparse.Namespace) -> None:
     """Execute the chapters, the longest first, and write all notebooks once all succeeded."""
-    took = times.read(_profile_name(options))
-    order = sorted(sources, key=lambda name: -took.get(name, math.inf))
+    order = times.longest_first(list(sources), _profile_name(options))
     side_by_side = options.jobs or max(1, workers.usable_cores() // (options.workers or 1))
     jobs = min(side_by_side, len(sources))
     texts, seconds = {}, {}
