@@ -5,7 +5,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +30,11 @@ class Quiet(SimpleHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
+
+    def copyfile(self, *streams: object) -> None:
+        """As far as the page takes it, which may be left meanwhile."""
+        with suppress(ConnectionError):
+            super().copyfile(*streams)
 
 
 @contextmanager
