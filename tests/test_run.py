@@ -85,6 +85,15 @@ def test_a_run_writes_notebooks_and_run_times_and_leaves_nothing_else(tmp_path):
     assert kept["default"].keys() == {"01_one", "02_two", "03_three"}
 
 
+def test_a_kernel_with_processes_of_its_own_tidies_them_up(tmp_path):
+    begin = "import subprocess; p = subprocess.Popen(['sleep', '60'], start_new_session=True)"
+    end = f"import atexit; atexit.register(lambda: open({str(tmp_path / 'tidy')!r}, 'x'))"
+    chapter(tmp_path / "chapters", "01_one", begin, end, "atexit.register(p.kill);")
+    code, output = finished(tmp_path)
+    assert code == 0, output
+    assert (tmp_path / "tidy").exists()
+
+
 @pytest.mark.parametrize(
     ("folder", "kind"), [("_build", "default"), ("data/recorded", "results")], ids=["here", "else"]
 )

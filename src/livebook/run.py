@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
@@ -36,6 +37,12 @@ class ThisPython(AsyncKernelManager):
         """Without the messages of the kernel itself; what a cell prints goes another way."""
         await super().start_kernel(stderr=subprocess.DEVNULL, **options)
 
+    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        """At once, unless it has processes of its own: these it has to tidy up itself."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            now = now or not psutil.Process(self.provisioner.pid).children()
+        await super().shutdown_kernel(now=now, restart=restart)
+
 
 class Interrupted(KeyboardInterrupt):
     """A signal asked the run to stop; its number is the argument."""
@@ -57,7 +64,6 @@ def execute(source: Path, parameters: dict, timeout: int, bar: bool = True) -> s
                 kernel_manager_class=ThisPython,
                 progress_bar=progress if bar else False,
                 execution_timeout=timeout,
-                shutdown_kernel="immediate",  # what it would tidy up, it has written already
             )
         except papermill.PapermillExecutionError as error:
             reason = f"{error.ename}: {error.evalue}"
